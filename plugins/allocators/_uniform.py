@@ -1,0 +1,24 @@
+"""The same sparsity for all layers between the first and the last of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from sparsebench.errors import BudgetError
+from sparsebench.plugin import Context, prunable
+
+
+class Uniform:
+    """Gives each layer the target; the model's first and last layer 0, also when others are excluded."""
+
+    def allocate(self, layers: Mapping[str, nn.Parameter], target: float, ctx: Context) -> dict[str, float]:
+        """Sparsity by layer; raises `BudgetError` if no layer lies between the first and the last."""
+        every = list(prunable(ctx.model))
+        ends = {every[0], every[-1]}
+        if target > 0 and not layers.keys() - ends:
+            raise BudgetError(
+                "uniform keeps the first and the last layer dense and there is no other to prune; use another allocator"
+            )
+        return {name: 0.0 if name in ends else target for name in layers}

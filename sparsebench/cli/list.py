@@ -1,0 +1,144 @@
+"""`sparsebench list`: what is installed and what is missing, without importing any of it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from sparsebench.errors import UsageError, nearest
+from sparsebench.registry import Entry, Registry, load_registry
+
+WIDTH = 100
+Row = dict[str, Any]
+COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives all of them
+    "backends": ("name", "ops", "precision", "missing", "summary"),
+    "methods": ("name", "kind", "source", "summary"),
+    "allocators": ("name", "source", "summary"),
+    "models": ("name", "inputs", "summary"),
+    "datasets": ("name", "classes", "licence", "summary"),
+    "suites": ("name", "cases", "summary"),
+    "plugins": ("name", "version", "offers", "status", "error"),
+}
+NEXT = {
+    "backends": "sparsebench check NAME, or run suite-smoke --backend NAME",
+    "suites": "sparsebench run NAME --dry-run",
+    "plugins": "sparsebench new backend NAME",
+}
+EPILOG = """\
+\b
+Examples:
+  sparsebench list backends
+  sparsebench list suites --json
+  sparsebench list plugins --plugin my_kernel.py
+
+Next: sparsebench run suite-smoke
+"""
+
+
+def _kind(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value not in COLUMNS:
+        raise UsageError(f"list {value!r}: there is no such list{nearest(value, COLUMNS)}")
+    return value
+
+
+@click.command("list", epilog=EPILOG)
+@click.argument("kind", metavar="|".join(COLUMNS), callback=_kind)
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, each with `name`.")
+@click.option("--plugin", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="Also look into this Python file.")  # fmt: skip
+def command(kind: str, as_json: bool, files: tuple[Path, ...]) -> None:
+    """Show which backends, methods, allocators, models, data sets, suites or plugins are here.
+
+    Nothing that is listed gets imported: what is missing is read from what each plugin says it needs.
+    """
+    rows = suites() if kind == "suites" else _rows(kind, load_registry(files))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, default=_plain))
+    else:
+        click.echo(table(rows, COLUMNS[kind]))
+        click.echo(f"\nNext: {NEXT.get(kind, f'sparsebench list {kind} --json')}")
+
+
+def _rows(kind: str, registry: Registry) -> list[Row]:
+    if kind == "plugins":
+        return plugins(registry)
+    entries: Mapping[str, Entry] = getattr(registry, kind)
+    return [_row(name, entry) for name, entry in entries.items()]
+
+
+def _row(name: str, entry: Entry) -> Row:
+    spec = msgspec.to_builtins(entry.spec)
+    return {**spec, "name": name, "missing": entry.missing(), "plugin": entry.plugin.name}
+
+
+def plugins(registry: Registry) -> list[Row]:
+    """Every plugin module with how much it offers, the quarantined ones with their error."""
+    offered: dict[str, Counter[str]] = {}
+    for kind in ("backends", "methods", "allocators", "models", "datasets"):
+        for entry in getattr(registry, kind).values():
+            offered.setdefault(entry.plugin.name, Counter())[kind] += 1
+    return [
+        {
+            **msgspec.to_builtins(info),
+            "status": info.status,  # records leave out what has its default
+            "offers": _counted(offered.get(info.name, {})),
+        }
+        for info in registry.plugins
+    ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind[:-1] if count == 1 else kind}" for kind, count in counts.items())
+
+
+def suites() -> list[Row]:
+    """The suites that ship with the package: name, summary, cases of each kind."""
+    folder = resources.files("sparsebench.suites")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return [_suite(file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8"))) for file in files]
+
+
+def _suite(name: str, data: Mapping[str, Any]) -> Row:
+    counts = {kind: len(cases) for kind, cases in data.items() if isinstance(cases, list)}
+    return {
+        "name": name,
+        "summary": data.get("suite", {}).get("summary", ""),
+        "cases": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
+    }
+
+
+def table(rows: list[Row], columns: tuple[str, ...]) -> str:
+    """A table of `WIDTH` columns at most: the widest text columns are wrapped."""
+    from tabulate import tabulate
+
+    if not rows:
+        return "nothing found"
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = _widths(cells, columns)
+    return tabulate(cells, [*columns], tablefmt="simple", maxcolwidths=widths, disable_numparse=True)
+
+
+def _widths(cells: list[list[str]], columns: tuple[str, ...]) -> list[int | None]:
+    """How wide each column may be: the widest gives way first, until the table fits."""
+    widths = [max(len(columns[i]), *(len(row[i]) for row in cells)) for i in range(len(columns))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return [*widths]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, (set, frozenset)) else str(value)

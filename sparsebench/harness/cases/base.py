@@ -1,0 +1,73 @@
+"""What every kind of case gives a worker: a job that is verified first, then run, and looked at again in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from sparsebench.registry import Entry
+from sparsebench.verify import Finding
+
+
+@dataclass(frozen=True)
+class Order:
+    """One cell for one variant, as a worker gets it: `parameters` of the case, and the plugins that take part."""
+
+    kind: str
+    parameters: Mapping[str, Any]
+    entries: Mapping[str, Entry]  # "backend", and for models "model", "dataset", "method", "allocator"
+    oracle: Path  # file that holds what is right
+    group: str  # orders of one group share what is bound
+
+    @property
+    def precision(self) -> str:
+        """Precision class that the variant is judged in."""
+        return str(self.entries["backend"].spec.precision)
+
+
+class Job(Protocol):
+    """One cell of one variant, ready to be verified and run."""
+
+    note: str  # shown beside the row
+
+    def verify(self) -> Finding:
+        """Compare everything that will be timed, and what it depends on, with the oracle."""
+
+    def prepare(self, parameters: Mapping[str, Any]) -> None:
+        """Make `run` ready for these parameters (a job serves all passes of its group)."""
+
+    def run(self) -> object:
+        """One repetition: what the clock sees."""
+
+    def inspect(self) -> Finding:
+        """Whether the last repetition's result is right; called outside the clock."""
+
+    def recheck(self) -> Finding:
+        """Verify once more after the last sample."""
+
+    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
+        """(nanoseconds of the parts of a repetition, other metrics)."""
+
+
+class CaseKind(Protocol):
+    """What a module of this package offers."""
+
+    def unsupported(self, order: Order, backend: Any) -> str | None:
+        """Why this variant cannot do the cell, or None."""
+
+    def write_oracle(self, order: Order, path: Path) -> None:
+        """Compute what is right, in float64, and write it to a file."""
+
+    def make(self, order: Order, backend: Any) -> Job:
+        """Bind: everything up to the first call of a kernel."""
+
+
+def case_kind(name: str) -> CaseKind:
+    """The module of a kind of case."""
+    module: Any = import_module(f"sparsebench.harness.cases.{name}")
+    return module
+
+

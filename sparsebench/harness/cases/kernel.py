@@ -1,0 +1,123 @@
+"""Kernel cases: one pass of one bound kernel, compared with a float64 oracle before, during and after the timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsebench import verify
+from sparsebench.harness.cases.base import Order
+from sparsebench.harness.cells import problem_of
+from sparsebench.oracle import Oracle, Reference, load_oracle, make_oracle
+from sparsebench.verify import Finding
+
+NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": (True, True), "both": (True, True)}
+
+
+def unsupported(order: Order, backend: Any) -> str | None:
+    """Ask the spec, then the backend."""
+    problem, spec = problem_of(order.parameters), order.entries["backend"].spec
+    for what, value, able in (
+        ("op", problem.op, spec.ops),
+        ("dtype", problem.dtype, spec.dtypes),
+        ("pattern", problem.pattern.partition(":")[0], spec.patterns),
+    ):
+        if able and value not in able:
+            return f"it does {what} {', '.join(able)}, not {value}"
+    reason = backend.unsupported(problem)
+    if reason is not None and not isinstance(reason, str):
+        raise TypeError(f"unsupported() returned {type(reason).__name__}; it must return a reason or None")
+    return reason
+
+
+def write_oracle(order: Order, path: Path) -> None:
+    """The seeded weight and inputs, and the float64 results of both passes."""
+    make_oracle(problem_of(order.parameters), int(order.parameters["seed"])).save(path)
+
+
+def make(order: Order, backend: Any) -> KernelJob:
+    """Bind the oracle's weight."""
+    oracle = load_oracle(order.oracle)
+    with torch.no_grad():
+        kernel = backend.bind(problem_of(order.parameters), oracle.weight)
+    return KernelJob(kernel, oracle, order.precision)
+
+
+class KernelJob:
+    """One bound kernel and the oracle of its problem."""
+
+    def __init__(self, kernel: Any, oracle: Oracle, precision: str) -> None:
+        self.kernel, self.oracle, self.precision = kernel, oracle, precision
+        self.note = str(getattr(kernel, "note", ""))
+        self.x, self.grad_output = oracle.x, oracle.grad_output
+        self.run: Callable[[], object] = lambda: None
+        self.results: dict[str, Any] = {}
+
+    def verify(self) -> Finding:
+        """Forward, both gradients and a second set of values, whatever pass is timed later."""
+        return verify.verify_kernel(self.kernel, self.oracle, self.precision)
+
+    def prepare(self, parameters: Mapping[str, Any]) -> None:
+        """Inputs in memory of their own, in the layout of torch's that the kernel asks to be fed."""
+        self.note = str(getattr(self.kernel, "note", ""))
+        self.x = verify.as_fed(self.kernel, self.oracle.x.clone())
+        self.grad_output = verify.as_fed(self.kernel, self.oracle.grad_output.clone())
+        bias = None if self.oracle.bias is None else self.oracle.bias.clone()
+        self.run = torch.no_grad()(self._closure(str(parameters["pass"]), self.x, bias, self.grad_output))
+
+    def _closure(self, which: str, x: Any, bias: Any, grad_output: Any) -> Callable[[], object]:
+        kernel, results = self.kernel, self.results
+        results.clear()
+        if which == "forward":
+
+            def forward() -> None:
+                results["forward"] = kernel.forward(x, bias)
+
+            return forward
+        needs, saving = NEEDS[which], getattr(kernel, "forward_saving", None)
+        if which != "both":
+
+            def backward() -> None:
+                results["gradients"] = kernel.backward(x, grad_output, needs)
+
+            return backward
+
+        def both() -> None:
+            if saving is None:
+                results["forward"] = kernel.forward(x, bias)
+                results["gradients"] = kernel.backward(x, grad_output, needs)
+            else:
+                results["forward"], saved = saving(x, bias)
+                results["gradients"] = kernel.backward(x, grad_output, needs, saved)
+
+        return both
+
+    def inspect(self) -> Finding:
+        """The last repetition's results against the oracle, element by element."""
+        findings = [verify.compare(what, got, *reference, self.precision) for what, got, reference in self._last()]
+        return next((f for f in findings if not f.ok), findings[0])
+
+    def _last(self) -> list[tuple[str, Any, Reference]]:
+        oracle, gradients = self.oracle, self.results.get("gradients", (None, None))
+        grad_values = gradients[1]
+        if grad_values is not None and getattr(self.kernel, "dense_grad", False):
+            grad_values = oracle.weight.gather(grad_values)
+        found = (
+            ("forward", self.results.get("forward"), oracle.forward),
+            ("grad_input", gradients[0], oracle.grad_input),
+            ("grad_values", grad_values, oracle.grad_values),
+        )
+        return [each for each in found if each[1] is not None]
+
+    def recheck(self) -> Finding:
+        """Once more, with other content in the same memory."""
+        return verify.recheck(self.kernel, self.oracle, self.precision, self.x, self.grad_output)
+
+    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
+        """A kernel has neither parts nor metrics."""
+        return {}, {}
+
+

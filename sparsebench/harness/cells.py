@@ -1,0 +1,96 @@
+"""From cases to cells: one value from each axis, the problem it stands for, and the hash of what defines it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sparsebench.errors import ProblemError, UsageError, nearest
+from sparsebench.harness.suite import PAIRS, PROBLEM_KEYS, Case, Suite
+from sparsebench.problem import PASSES, Problem
+from sparsebench.runs.records import cell_key
+
+VERSION = 1  # raise it when what a case of the same parameters does changes
+PRODUCTS = {"forward": 1, "grad_input": 1, "grad_weight": 1, "backward": 2, "both": 3}  # products of a pass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A case with one value taken from each of its axes."""
+
+    case: Case
+    axes: Mapping[str, Any]
+    parameters: Mapping[str, Any]  # the case's, with the axes' values
+    problem: Problem | None  # kernel cases only
+    baseline: str
+
+    @property
+    def key(self) -> str:
+        """Names the cell within a run."""
+        return cell_key(self.case.name, dict(self.axes))
+
+    @property
+    def kind(self) -> str:
+        """kernel, inference or training."""
+        return self.case.kind
+
+    @property
+    def threads(self) -> int:
+        """Threads every variant computes with."""
+        return int(self.parameters["threads"])
+
+    @property
+    def group(self) -> str:
+        """Cells of one group share what is bound: the same problem, whatever the pass."""
+        shared = {k: v for k, v in self.parameters.items() if k != "pass"}
+        return f"{self.case.name}{json.dumps(shared, sort_keys=True)}"
+
+    @property
+    def version(self) -> str:
+        """Hash of what defines the cell; cells of different versions are never compared."""
+        text = json.dumps([VERSION, self.kind, dict(self.parameters), self.baseline], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """What is computed, for people."""
+        p = self.parameters
+        if self.problem is not None:
+            return f"{self.problem.describe()}, {p['pass']}"
+        what = f"{p['epochs']} epochs" if "epochs" in p else "step" if self.kind == "training" else "forward"
+        return f"{p['model']} on {p['dataset']}, {what} at batch {p['batch']}, {p['method']} {p['sparsity']:g}"
+
+
+def expand(suite: Suite) -> list[Cell]:
+    """All cells of a suite in the order of the file; raises `UsageError` naming the case that is impossible."""
+    return [cell for case in suite.cases for cell in _cells(case, suite.baseline)]
+
+
+def _cells(case: Case, baseline: str) -> Iterator[Cell]:
+    for values in itertools.product(*case.axes.values()):
+        axes = dict(zip(case.axes, values, strict=True))
+        parameters = {**case.parameters, **axes}
+        try:
+            problem = problem_of(parameters) if case.kind == "kernel" else None
+        except ProblemError as error:
+            raise UsageError(f"case {case.name!r}: {error}") from None
+        yield Cell(case, axes, parameters, problem, baseline)
+
+
+def problem_of(parameters: Mapping[str, Any]) -> Problem:
+    """The problem of a kernel cell; raises `ProblemError`."""
+    if parameters["pass"] not in PASSES:
+        raise ProblemError(f"pass = {parameters['pass']!r} is not known{nearest(parameters['pass'], PASSES)}")
+    chosen = {k: tuple(v) if k in PAIRS else v for k, v in parameters.items() if k in PROBLEM_KEYS}
+    return Problem(**chosen, threads=parameters["threads"])
+
+
+def first_values(cells: list[Cell]) -> list[Cell]:
+    """One cell for each case, the first value of every list, with one block and three rounds (`--quick`)."""
+    firsts = {cell.case.name: cell for cell in reversed(cells)}
+    kept = [cell for cell in cells if firsts[cell.case.name] is cell]
+    return [replace(cell, case=replace(cell.case, blocks=1, rounds=3)) for cell in kept]

@@ -1,0 +1,173 @@
+"""The workers of one block: a fork server, one worker for each variant, forked when first needed and after each failure."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sparsebench.harness.cells import Cell
+from sparsebench.harness.plan import Plan
+from sparsebench.harness.server import Failure, Server, Worker
+from sparsebench.host import cores_allowed, memory_limit
+from sparsebench.registry import Entry, entry_to_wire
+
+SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
+MEMORY_SHARE = 0.6  # of what is free, for one worker
+HOST = ""  # the variant name of the worker that computes oracles: no plugin is loaded there
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What is laid over the inherited environment of a block's workers."""
+    count = str(threads)
+    return {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "OMP_DYNAMIC": "FALSE",
+        "OMP_WAIT_POLICY": "PASSIVE",  # a spinning thread of one worker would steal from another
+        "MKL_THREADING_LAYER": "GNU",  # one OpenMP runtime in the process, torch's
+        "PYTHONHASHSEED": "0",
+        "TQDM_DISABLE": "1",
+    }
+
+
+class Crew:
+    """Context manager: the fork server of a block and its workers; leaving it kills them all."""
+
+    def __init__(self, plan: Plan, folder: Path, block: int, threads: int, seconds: float | None = None) -> None:
+        self.plan, self.folder, self.block, self.threads = plan, folder, block, threads
+        self.seconds = SECONDS if seconds is None else seconds
+        self.workers: dict[str, Worker] = {}
+        self.memory = available_memory()
+        (folder / "output").mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Crew:
+        self.everywhere = cores_allowed()
+        self.cores = worker_cores(self.everywhere, self.block, self.threads)
+        rest = [core for core in self.everywhere if core not in self.cores]
+        if self.threads == 1 and rest:
+            os.sched_setaffinity(0, rest)  # the parent watches from another core
+        self.server = Server(environment(self.threads))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.close()
+        os.sched_setaffinity(0, self.everywhere)
+
+    def ask(self, variant: str, request: dict[str, Any], seconds: float | None = None) -> Any:
+        """Ask the variant's worker; on a failure the worker is gone and `Failure` is raised."""
+        try:
+            return self._worker(variant).ask(request, seconds or self.seconds)
+        except Failure:
+            self.dismiss(variant)
+            raise
+
+    def dismiss(self, variant: str) -> None:
+        """End a worker; the next request to the variant gets a fresh one."""
+        worker = self.workers.pop(variant, None)
+        if worker:
+            worker.kill()
+
+    def printed(self, variant: str) -> int:
+        """Bytes that the variant's plugin has printed in this block."""
+        return self.workers[variant].printed() if variant in self.workers else 0
+
+    def order(self, cell: Cell, variant: str) -> dict[str, Any]:
+        """The cell as a worker gets it."""
+        entries = {part: entry_to_wire(_kind(part), entry) for part, entry in self.plan.parts[cell.key].items()}
+        parameters = {**cell.parameters}
+        return {
+            "kind": cell.kind,
+            "parameters": parameters,
+            "entries": entries if variant != HOST else {**entries, "backend": _backend_wire(self.plan, cell.baseline)},
+            "oracle": str(self.oracle(cell)),
+            "group": cell.group,
+        }
+
+    def oracle(self, cell: Cell) -> Path:
+        """The file that holds what is right for a cell."""
+        return self.folder / "oracles" / f"{_digest(cell.group)}.pt"
+
+    def ensure_oracle(self, cell: Cell) -> None:
+        """Have the oracle computed if nobody has yet; raises `Failure`."""
+        path = self.oracle(cell)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            self.ask(HOST, {"do": "oracle", "order": self.order(cell, HOST)}, max(self.seconds, SECONDS))
+
+    def _worker(self, variant: str) -> Worker:
+        if variant not in self.workers:
+            name = variant.replace("/", "_") or "oracle"
+            log = self.folder / "output" / f"{name}.block{self.block}.txt"
+            cores = self.cores if variant != HOST else self.everywhere
+            worker = self.server.fork(log, cores, self.threads, self.memory)
+            self.workers[variant] = worker
+            if variant != HOST:
+                entry, options = self.plan.backends[variant]
+                worker.ask({"do": "load", "backend": entry_to_wire("backends", entry), "options": options}, self.seconds)
+        return self.workers[variant]
+
+
+def probe(plan: Plan, seconds: float | None = None) -> None:
+    """Ask every backend, in a worker of its own, which of its rows it cannot do; those are barred."""
+    with tempfile.TemporaryDirectory() as folder, Crew(plan, Path(folder), 0, 1, seconds) as crew:
+        for variant in plan.backends:
+            cells = [cell for cell in plan.cells if variant in plan.running(cell)]
+            if cells:
+                _probe_one(plan, crew, variant, cells)
+
+
+def _probe_one(plan: Plan, crew: Crew, variant: str, cells: list[Cell]) -> None:
+    try:
+        reasons = crew.ask(variant, {"do": "probe", "orders": [crew.order(cell, variant) for cell in cells]})["reasons"]
+    except Failure as failure:
+        for cell in cells:
+            plan.bar(cell, variant, failure.status, failure.reason)
+        return
+    finally:
+        crew.dismiss(variant)
+    for cell, reason in zip(cells, reasons, strict=True):
+        if isinstance(reason, dict):
+            plan.bar(cell, variant, "skipped", reason["skipped"])
+        elif reason is not None:
+            plan.bar(cell, variant, "unsupported", reason)
+
+
+def worker_cores(allowed: list[int], block: int, threads: int) -> list[int]:
+    """The cores of a block's workers: one, alternating between blocks, or as many as there are threads."""
+    start = block % len(allowed)
+    turned = allowed[start:] + allowed[:start]
+    return sorted(turned[:threads])
+
+
+def available_memory() -> int:
+    """Bytes that one worker may hold."""
+    free = psutil.virtual_memory().available
+    limit = memory_limit()
+    return int(MEMORY_SHARE * min(free, limit if limit else free))
+
+
+def entries_of(plan: Plan) -> Iterable[Entry]:
+    """Every plugin entry that takes part."""
+    yield from (entry for entry, _ in plan.backends.values())
+    for parts in plan.parts.values():
+        yield from parts.values()
+
+
+def _backend_wire(plan: Plan, variant: str) -> dict[str, Any]:
+    return entry_to_wire("backends", plan.backends[variant][0])
+
+
+def _kind(part: str) -> str:
+    return f"{part}s"
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

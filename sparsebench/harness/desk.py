@@ -1,0 +1,159 @@
+"""A worker's desk: it takes the parent's requests one by one, and whatever a plugin does becomes an answer."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sparsebench.errors import DatasetMissing, SparsebenchError, UnsupportedError
+from sparsebench.harness.cases.base import Job, Order, case_kind
+from sparsebench.harness.vitals import canary_ns, reset_peak, resident_peak
+from sparsebench.registry import Entry, entry_from_wire
+from sparsebench.state import GlobalState
+from sparsebench.timing import frozen_gc, lap, warm
+from sparsebench.verify import Finding
+
+_NOTHING = Finding(True, "nothing", None, 0.0, 0.0)
+Answer = dict[str, Any]
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Unable to allocate")
+
+
+class Wrong(SparsebenchError):
+    """A plugin's result is not what the oracle says."""
+
+
+class Desk:
+    """What one worker holds between requests."""
+
+    def __init__(self) -> None:
+        self.state = GlobalState.capture()
+        self.entries: dict[str, Entry] = {}
+        self.backend: Any = None
+        self.job: Job | None = None
+        self.group = ""
+        self.finding = _NOTHING
+        self.base = 0  # peak memory when the cell began
+        self.first_canary = 0.0
+
+    def answer(self, request: Mapping[str, Any]) -> Answer:
+        """The answer to one request; a failure is `{"failed": status, "reason": sentence}`."""
+        try:
+            made: Answer = getattr(self, f"_{request['do']}")(request)
+            changes = self.state.changes()
+            return {"failed": "wrong", "reason": changes} if changes else made
+        except BaseException as error:
+            traceback.print_exc()
+            return {"failed": _status(error), "reason": _sentence(error)}
+
+    def _load(self, request: Mapping[str, Any]) -> Answer:
+        """Import the backend and make it."""
+        self.entries = {"backend": entry_from_wire(request["backend"])}
+        self.backend = self.entries["backend"].load()(**request["options"])
+        return {}
+
+    def _probe(self, request: Mapping[str, Any]) -> Answer:
+        """Why each of some orders cannot be done; None for those that can."""
+        return {"reasons": [self._unsupported(order) for order in map(self._order, request["orders"])]}
+
+    def _unsupported(self, order: Order) -> Any:
+        try:
+            return case_kind(order.kind).unsupported(order, self.backend)
+        except DatasetMissing as missing:
+            return {"skipped": str(missing)}
+        finally:
+            self.state.restore()
+
+    def _oracle(self, request: Mapping[str, Any]) -> Answer:
+        """Write what is right to the order's file, whole or not at all."""
+        order = self._order(request["order"])
+        part = order.oracle.with_suffix(".part")
+        case_kind(order.kind).write_oracle(order, part)
+        part.rename(order.oracle)
+        return {}
+
+    def _prepare(self, request: Mapping[str, Any]) -> Answer:
+        """Bind, verify, and say how long one repetition takes."""
+        order = self._order(request["order"])
+        self.first_canary = canary_ns()
+        if self.job is None or self.group != order.group:
+            self.job, self.group = None, ""
+            self.base = reset_peak()
+            self.job = case_kind(order.kind).make(order, self.backend)
+            self.finding = self.job.verify()
+            _must(self.finding, "")
+            self.group = order.group
+        self.job.prepare(order.parameters)
+        each = None if request["once"] else self._each_ns(self.job.run)
+        return {
+            "each_ns": each,
+            "note": self.job.note,
+            "verify": {"max_rel_err": self.finding.max_rel_err, "tolerance": self.finding.tolerance},
+        }
+
+    @staticmethod
+    def _each_ns(run: Callable[[], object]) -> float:
+        first = warm(run, 0)
+        return first if first > 1e8 else min(warm(run), warm(run))
+
+    def _lap(self, request: Mapping[str, Any]) -> Answer:
+        """One sample: untimed repetitions, then timed ones, then a look at the last result."""
+        assert self.job is not None
+        with frozen_gc():
+            if request["warm_ns"]:
+                warm(self.job.run, request["warm_ns"])
+            made = lap(self.job.run, request["loops"])
+        _must(self.job.inspect(), "after a timed repetition: ")
+        splits, metrics = self.job.scores()
+        return {"wall_ns": made.wall_ns, "cpu_ns": made.cpu_ns, "switches": made.switches,
+                "splits_ns": splits, "metrics": metrics}  # fmt: skip
+
+    def _finish(self, request: Mapping[str, Any]) -> Answer:
+        """Verify once more after the last sample."""
+        assert self.job is not None
+        peak = resident_peak() - self.base
+        _must(self.job.recheck(), "after the last sample: ")
+        return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()]}
+
+    def _check(self, request: Mapping[str, Any]) -> Answer:
+        """One check of the conformance grid, by its place in the list."""
+        from sparsebench.testing import checks_for, run_check
+
+        spec = self.entries["backend"].spec
+        result = run_check(self.backend, spec, checks_for(spec)[request["index"]])
+        return {"status": result.status, "reason": result.reason}
+
+    def _order(self, data: Mapping[str, Any]) -> Order:
+        entries = {name: entry_from_wire(each) for name, each in data["entries"].items()}
+        return Order(data["kind"], data["parameters"], self.entries | entries, Path(data["oracle"]), data["group"])
+
+
+def _must(finding: Finding, when: str) -> None:
+    if not finding.ok:
+        raise Wrong(f"{when}{finding.reason}")
+
+
+def _status(error: BaseException) -> str:
+    if isinstance(error, Wrong):
+        return "wrong"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return "oom"
+    if isinstance(error, DatasetMissing):
+        return "skipped"
+    return "unsupported" if isinstance(error, UnsupportedError) else "error"
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:400]
+    if isinstance(error, SparsebenchError):
+        return text
+    where = _place(error)
+    return f"{type(error).__name__}: {text}".rstrip(": ") + (f" (in {where})" if where else "")
+
+
+def _place(error: BaseException) -> str:
+    """Function and line where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

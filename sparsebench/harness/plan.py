@@ -1,0 +1,156 @@
+"""The plan of a run: which cells, which variants compete in each, and which rows cannot run here, with the reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sparsebench.errors import UsageError
+from sparsebench.harness.cells import PRODUCTS, Cell, expand, first_values
+from sparsebench.harness.suite import Suite
+from sparsebench.registry import Entry, Registry
+from sparsebench.runs.records import CellInfo, Sample, Status
+
+PARTS = {"model": "models", "dataset": "datasets", "method": "methods", "allocator": "allocators"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a suite to run, and what to run instead of what it says; `None` and empty leave it as it is."""
+
+    backends: tuple[str, ...] = ()
+    expression: str = ""  # -k
+    threads: int | None = None
+    blocks: int | None = None
+    seed: int | None = None
+    quick: bool = False
+    shard: tuple[int, int] = (1, 1)
+
+
+@dataclass
+class Plan:
+    """All rows of a run. `barred` rows will not run; `probe` adds to them."""
+
+    suite: Suite
+    cells: list[Cell]
+    variants: dict[str, list[str]]  # cell key -> names
+    backends: dict[str, tuple[Entry, dict[str, Any]]]  # variant -> entry and options
+    parts: dict[str, dict[str, Entry]]  # cell key -> model, dataset, …
+    barred: dict[tuple[str, str], tuple[Status, str]] = field(default_factory=dict)
+
+    def bar(self, cell: Cell, variant: str, status: Status, reason: str) -> None:
+        """Say that a row cannot run."""
+        self.barred.setdefault((cell.key, variant), (status, " ".join(reason.split())))
+
+    def running(self, cell: Cell) -> list[str]:
+        """The variants of a cell that can run."""
+        return [v for v in self.variants[cell.key] if (cell.key, v) not in self.barred]
+
+    def peers(self) -> set[str]:
+        """Variants that need an optional package: what becomes of them does not fail a run."""
+        return {variant for variant, (entry, _) in self.backends.items() if entry.spec.requires}
+
+    def infos(self) -> list[CellInfo]:
+        """The cells as `run.json` keeps them."""
+        return [_info(cell, self.variants[cell.key]) for cell in self.cells]
+
+    def barred_samples(self) -> list[Sample]:
+        """A record for every row that will not run: a row is never lost."""
+        cells = {cell.key: cell for cell in self.cells}
+        return [
+            Sample(case=cells[key].case.name, cell=dict(cells[key].axes), variant=variant, block=0, status=s, reason=r)
+            for (key, variant), (s, r) in self.barred.items()
+        ]
+
+
+def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Iterable[str] = ()) -> Plan:
+    """Cross the suite with what is installed; raises `UsageError` for names that nothing has.
+
+    Backends of the plugin `files` compete in every case.
+    """
+    suite = _overridden(suite, selection)
+    cells = [cell for cell in expand(suite) if _matches(selection.expression, cell)]
+    cells = first_values(cells) if selection.quick else cells
+    cells = _shard(cells, selection.shard)
+    if not cells:
+        what = f"-k {selection.expression!r}" if selection.expression else "the shard"
+        raise UsageError(f"{suite.name}: {what} selects no cell; cases: {', '.join(c.name for c in suite.cases)}")
+    local = [name for name, entry in registry.backends.items() if entry.source.file in set(files) and entry.source.file]
+    plan = Plan(suite, cells, {}, {}, {})
+    for cell in cells:
+        chosen = selection.backends or (*cell.case.backends, *local)
+        plan.variants[cell.key] = list(dict.fromkeys([suite.baseline, *chosen]))
+        plan.parts[cell.key] = {
+            part: registry.find(kind, str(cell.parameters[part]))[0]
+            for part, kind in PARTS.items()
+            if part in cell.parameters and cell.kind != "kernel"
+        }
+        for variant in plan.variants[cell.key]:
+            if variant not in plan.backends:
+                plan.backends[variant] = registry.find("backends", variant)
+            missing = plan.backends[variant][0].missing()
+            if missing:
+                plan.bar(cell, variant, "skipped", missing)
+    return plan
+
+
+def _overridden(suite: Suite, selection: Selection) -> Suite:
+    cases = []
+    for case in suite.cases:
+        axes: Mapping[str, Any] = case.axes
+        parameters = dict(case.parameters)
+        if selection.threads is not None:
+            axes = {**axes, "threads": (selection.threads,)}
+        if selection.seed is not None:
+            axes = {k: v for k, v in axes.items() if k != "seed"}
+            parameters["seed"] = selection.seed
+        blocks = case.blocks if selection.blocks is None else selection.blocks
+        cases.append(replace(case, axes=axes, parameters=parameters, blocks=blocks))
+    return replace(suite, cases=tuple(cases))
+
+
+def _matches(expression: str, cell: Cell) -> bool:
+    """'conv and not 0.99' style: words are looked for in the case's name, kind and tags; `or` binds least."""
+    if not expression.strip():
+        return True
+    text = " ".join([cell.case.name, cell.kind, *cell.case.tags, *(f"{k}={v}" for k, v in cell.axes.items())])
+
+    def term(words: str) -> bool:
+        negated = words.startswith("not ")
+        word = words.removeprefix("not ").strip()
+        return (word in text) != negated
+
+    choices = re.split(r"\s+or\s+", expression.strip())
+    return any(all(term(words.strip()) for words in re.split(r"\s+and\s+", choice)) for choice in choices)
+
+
+def _shard(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
+    """Every n-th group of cells: cells that share what is bound stay together."""
+    index, count = shard
+    groups = list(dict.fromkeys(cell.group for cell in cells))
+    mine = set(groups[index - 1 :: count])
+    return [cell for cell in cells if cell.group in mine]
+
+
+def _info(cell: Cell, variants: list[str]) -> CellInfo:
+    useful = dense = 0.0
+    if cell.problem is not None:
+        products = 2.0 * PRODUCTS[cell.parameters["pass"]] * cell.problem.positions
+        size = cell.problem.out_features * cell.problem.columns
+        dense = products * size
+        useful = products * round(size * (1 - cell.problem.sparsity))
+    return CellInfo(
+        case=cell.case.name,
+        kind=cell.kind,
+        cell=dict(cell.axes),
+        version=cell.version,
+        title=cell.title,
+        blocks=cell.case.blocks,
+        margin=cell.case.margin,
+        useful_flop=useful,
+        dense_flop=dense,
+        variants=variants,
+        baseline=cell.baseline,
+    )

@@ -1,0 +1,182 @@
+"""The parent's side of the workers: one fork server for a block, one worker for a variant, and what became of each.
+
+A worker that hangs, dies or eats memory ends in a `Failure` with a status and one sentence; the parent goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsebench.harness import wire
+from sparsebench.runs.records import Status
+
+POLL_SECONDS = 0.05  # how often memory and life of a busy worker are looked at, from another core
+START_SECONDS = 120.0  # a cold import of torch from a slow disk
+
+
+@dataclass
+class Failure(Exception):
+    """What became of a worker that did not answer: the status of its row and the reason."""
+
+    status: Status
+    reason: str
+
+
+class Server:
+    """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Start it with `environment` laid over the inherited one; raises `Failure`."""
+        ours, theirs = socket.socketpair()
+        self.socket = ours
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "sparsebench.harness.worker", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        try:
+            wire.receive(ours, time.monotonic() + START_SECONDS)
+        except (wire.Closed, wire.Late):
+            self.close()
+            raise Failure("crash", "the fork server did not start; see what it printed above") from None
+
+    def fork(self, log: Path, cores: list[int], threads: int, memory: int) -> Worker:
+        """A fresh worker on `cores`; what it prints goes to `log`, its memory is bounded by `memory` bytes."""
+        ours, theirs = socket.socketpair()
+        request = {"do": "fork", "log": str(log), "cores": cores, "threads": threads, "memory": memory}
+        with theirs:
+            try:
+                wire.send(self.socket, request, (theirs.fileno(),))
+                pid = wire.receive(self.socket, time.monotonic() + 30)["pid"]
+            except (wire.Closed, wire.Late):
+                ours.close()
+                raise Failure("crash", "the fork server ended") from None
+        return Worker(self, pid, ours, memory, log)
+
+    def reap(self, pid: int) -> int | None:
+        """Exit status of a dead worker as `os.waitpid` gives it; None if it cannot be told."""
+        try:
+            wire.send(self.socket, {"do": "reap", "pid": pid})
+            status = wire.receive(self.socket, time.monotonic() + 10)["status"]
+        except (wire.Closed, wire.Late):
+            return None
+        return int(status)
+
+    def close(self) -> None:
+        """End the server; its workers die with it."""
+        self.socket.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Worker:
+    """One forked worker that computes for one variant."""
+
+    def __init__(self, server: Server, pid: int, sock: socket.socket, memory: int, log: Path) -> None:
+        self.server, self.pid, self.socket, self.memory, self.log = server, pid, sock, memory, log
+        self.alive = True
+        self.highest = 0  # bytes of resident memory seen so far
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
+        """Send a request and wait for the answer; raises `Failure` (and the worker is gone) if none comes."""
+        deadline = time.monotonic() + seconds
+        try:
+            wire.send(self.socket, request)
+            while not wire.wait_readable(self.socket, POLL_SECONDS):
+                self._look(str(request["do"]), deadline, seconds)
+            answer = wire.receive(self.socket, max(deadline, time.monotonic() + 1))
+        except wire.Closed:
+            raise self._died(str(request["do"])) from None
+        except wire.Late:
+            self.kill()
+            raise Failure("timeout", f"its answer to {request['do']} stopped midway") from None
+        if answer.get("failed"):
+            raise Failure(answer["failed"], answer["reason"])
+        return answer
+
+    def kill(self) -> int | None:
+        """Kill the worker and all it started; its exit status."""
+        if not self.alive:
+            return None
+        self.alive = False
+        for kill in (os.killpg, os.kill):  # its group first: the worker may have started processes
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(self.pid, signal.SIGKILL)
+        self.socket.close()
+        return self.server.reap(self.pid)
+
+    def printed(self) -> int:
+        """Bytes that the worker has printed."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def _look(self, doing: str, deadline: float, seconds: float) -> None:
+        resident = _resident(self.pid)
+        self.highest = max(self.highest, resident)
+        if resident > self.memory:
+            self.kill()
+            raise Failure("oom", f"{doing} took more than {self.memory / 2**30:.1f} GiB of memory")
+        if time.monotonic() > deadline:
+            self.kill()
+            raise Failure("timeout", f"{doing} did not end within {seconds:g} s")
+
+    def _died(self, doing: str) -> Failure:
+        """Tell how a worker ended that closed its socket."""
+        time.sleep(0.02)  # a worker that is killed closes its socket a moment before it can be reaped
+        self.alive = False
+        self.socket.close()
+        status = _wait_dead(self.server, self.pid)
+        if status is None:
+            return Failure("crash", f"its worker closed its pipe during {doing}")
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            name = signal.Signals(number).name
+            if number == signal.SIGKILL and self.highest > 0.8 * self.memory:
+                return Failure("oom", f"the system killed it during {doing} at {self.highest / 2**30:.1f} GiB")
+            return Failure("crash", f"killed by {name} during {doing}")
+        return Failure("crash", f"exited with code {os.WEXITSTATUS(status)} during {doing}")
+
+
+def _wait_dead(server: Server, pid: int) -> int | None:
+    """Exit status of a worker that is ending; one that only closed its socket is killed and gives None."""
+    for _ in range(25):
+        if _state(pid) in ("Z", ""):
+            return server.reap(pid)
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    server.reap(pid)
+    return None
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0

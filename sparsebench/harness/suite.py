@@ -1,0 +1,217 @@
+"""A suite file read and checked: every key, name and shape, before any work starts."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sparsebench.errors import UsageError, nearest
+
+SCHEMA = 1
+KINDS = ("kernel", "inference", "training")
+PROBLEM_KEYS = (
+    "op", "out_features", "in_features", "kernel_size", "stride", "padding", "dilation", "groups", "batch", "height",
+    "width", "sparsity", "pattern", "dtype", "bias",
+)  # fmt: skip
+MODEL_KEYS = ("model", "dataset", "batch", "method", "allocator", "sparsity", "exclude")
+KEYS: dict[str, tuple[str, ...]] = {
+    "kernel": (*PROBLEM_KEYS, "pass"),
+    "inference": MODEL_KEYS,
+    "training": (*MODEL_KEYS, "epochs", "lr", "momentum", "weight_decay"),
+}
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "kernel": ("op", "out_features", "in_features"),
+    "inference": ("model", "dataset"),
+    "training": ("model", "dataset"),
+}
+COMMON = ("name", "summary", "tags", "backends", "threads", "seed", "blocks", "rounds", "margin")
+SUITE_KEYS = ("name", "summary", "baseline", "backends", "blocks", "rounds", "threads", "margin")
+PAIRS = ("kernel_size", "stride", "padding", "dilation")
+ALWAYS_AXES = ("sparsity", "pass", "threads")  # every record names these, so that tables of any run line up
+NOT_AXES = ("tags", "backends", "exclude")
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "kernel": {"sparsity": 0.9, "pass": "both"},
+    "inference": {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9},
+    "training": {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9},
+}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "name": str, "summary": str, "op": str, "pattern": str, "dtype": str, "pass": str, "model": str, "dataset": str,
+    "method": str, "allocator": str, "baseline": str, "bias": bool, "sparsity": (int, float), "margin": (int, float),
+    "lr": (int, float), "momentum": (int, float), "weight_decay": (int, float),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One table of a suite file: fixed parameters, and axes that are crossed into cells."""
+
+    kind: str
+    name: str
+    parameters: Mapping[str, Any]
+    axes: Mapping[str, tuple[Any, ...]]
+    backends: tuple[str, ...]
+    blocks: int
+    rounds: int | None
+    margin: float
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked suite file."""
+
+    name: str
+    summary: str
+    baseline: str
+    cases: tuple[Case, ...]
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with sparsebench."""
+    folder = resources.files("sparsebench.suites")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """A built-in suite by name, or a .toml file by path; raises `UsageError`."""
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(f"suite {name_or_path}: no such file; built-in suites: {', '.join(suite_names())}")
+        return parse_suite(path.read_text(), str(path))
+    if name_or_path not in suite_names():
+        raise UsageError(f"no suite is named {name_or_path!r}{nearest(name_or_path, suite_names())} (or give a .toml file)")
+    text = resources.files("sparsebench.suites").joinpath(f"{name_or_path}.toml").read_text()
+    return parse_suite(text, f"{name_or_path}.toml")
+
+
+def parse_suite(text: str, where: str) -> Suite:
+    """Check the text of a suite file; `where` is its name in error messages."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: not valid TOML: {error}") from None
+    _known(data, ("schema", "suite", *KINDS), where)
+    if data.get("schema") != SCHEMA:
+        raise UsageError(f"{where}: schema = {data.get('schema')!r}; this sparsebench reads schema = {SCHEMA}")
+    head = data.get("suite")
+    if not isinstance(head, dict):
+        raise UsageError(f"{where}: there is no [suite] table; it needs at least a name")
+    _known(head, SUITE_KEYS, f"{where} [suite]")
+    for key, value in head.items():
+        _check_value(key, value, f"{where} [suite]")
+    tables = [(kind, table) for kind in KINDS for table in _tables(data, kind, where)]
+    cases = tuple(_case(kind, table, head, where) for kind, table in tables)
+    names = [case.name for case in cases]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{where}: two cases are named {name!r}; rename one")
+    if not cases:
+        raise UsageError(f"{where}: no case; add a [[kernel]], [[inference]] or [[training]] table")
+    return Suite(
+        head.get("name", Path(where).stem), head.get("summary", ""), head.get("baseline", "torch-dense"), cases, text
+    )
+
+
+def _tables(data: Mapping[str, Any], kind: str, where: str) -> list[dict[str, Any]]:
+    tables = data.get(kind, [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise UsageError(f"{where}: write cases as [[{kind}]], with two brackets")
+    return tables
+
+
+def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str) -> Case:
+    place = f"{where} [[{kind}]] {table.get('name', '(without a name)')!r}"
+    _known(table, (*COMMON, *KEYS[kind]), place)
+    for key in ("name", *REQUIRED[kind]):
+        if key not in table:
+            raise UsageError(f"{place}: {key} is missing")
+    fixed: dict[str, Any] = {}
+    axes: dict[str, tuple[Any, ...]] = {}
+    merged = {"seed": 0, **DEFAULTS[kind], "threads": head.get("threads", [1]), **table}
+    for key in (k for k in merged if k in ("threads", "seed", *KEYS[kind])):
+        values = _values(key, merged[key], place)
+        for value in values:
+            _check_value(key, value, place)
+        if len(values) == 1 and key not in ALWAYS_AXES:
+            fixed[key] = values[0]
+        else:
+            axes[key] = values
+            fixed.pop(key, None)
+    settings = {key: table.get(key, head.get(key)) for key in ("backends", "blocks", "rounds", "margin")}
+    for key, value in settings.items():
+        if value is not None:
+            _check_value(key, value, place)
+    return Case(
+        kind=kind,
+        name=table["name"],
+        parameters=fixed,
+        axes=axes,
+        backends=tuple(settings["backends"] or ()),
+        blocks=settings["blocks"] or 5,
+        rounds=settings["rounds"],
+        margin=float(settings["margin"] or (0.03 if kind == "kernel" else 0.05)),
+        tags=tuple(table.get("tags", ())),
+    )
+
+
+def _values(key: str, given: Any, place: str) -> tuple[Any, ...]:
+    """The values of one key: a list is an axis, but for keys that are lists or pairs themselves."""
+    if key in NOT_AXES:
+        return (given,)
+    if key in PAIRS:
+        return tuple(_pair(key, v, place) for v in (given if _is_list_of_lists(given) else [given]))
+    if isinstance(given, list):
+        if not given or len(set(map(repr, given))) != len(given):
+            raise UsageError(f"{place}: {key} = {given!r} is {'empty' if not given else 'a list with a value twice'}")
+        return tuple(given)
+    return (given,)
+
+
+def _is_list_of_lists(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and all(isinstance(v, list) for v in given)
+
+
+def _pair(key: str, value: Any, place: str) -> tuple[int, int]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
+        return (value[0], value[1])
+    raise UsageError(f"{place}: {key} = {value!r}; write a whole number or two, as in {key} = [3, 3]")
+
+
+def _check_value(key: str, value: Any, place: str) -> None:
+    if key in PAIRS:
+        return
+    if key in NOT_AXES or (key == "threads" and isinstance(value, list)):
+        kind: type = int if key == "threads" else str
+        if not isinstance(value, list) or not all(isinstance(v, kind) for v in value):
+            raise UsageError(f"{place}: {key} = {value!r}; write a list")
+        return
+    wanted = TYPES.get(key, int)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        what = "true or false" if wanted is bool else "text" if wanted is str else "a whole number" if wanted is int else "a number"
+        raise UsageError(f"{place}: {key} = {value!r}; write {what}")
+    if key in ("blocks", "rounds", "threads", "batch", "epochs") and value < 1:
+        raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
+    if key == "sparsity" and not 0 <= value < 1:
+        raise UsageError(f"{place}: sparsity = {value!r}; write a share of pruned weights in [0, 1)")
+    if key == "margin" and not 0 < value < 1:
+        raise UsageError(f"{place}: margin = {value!r}; write a share such as 0.03")
+
+
+def _known(table: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{place}: {key!r} is not a key{nearest(key, known)}")

@@ -1,0 +1,75 @@
+"""Messages between parent, fork server and workers: JSON with a length before it, on a socket of their own, never stdout."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from typing import Any
+
+import msgspec
+
+_HEAD = struct.Struct("!I")
+
+
+class Closed(Exception):
+    """The other side is gone."""
+
+
+class Late(Exception):
+    """The other side did not answer in time."""
+
+
+def send(sock: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message, with file descriptors if given; raises `Closed`."""
+    body = msgspec.json.encode(message)
+    data = _HEAD.pack(len(body)) + body
+    try:
+        if descriptors:
+            sent = socket.send_fds(sock, [data], list(descriptors))
+            data = data[sent:]
+        sock.sendall(data)
+    except OSError as error:
+        raise Closed from error
+
+
+def receive(sock: socket.socket, deadline: float | None = None) -> Any:
+    """The next message; raises `Closed` at end of file and `Late` when `deadline` (monotonic seconds) has passed."""
+    (length,) = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
+    return msgspec.json.decode(_exactly(sock, length, deadline))
+
+
+def receive_with_descriptor(sock: socket.socket) -> tuple[Any, int | None]:
+    """The next message and the file descriptor that came with it."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(sock, _HEAD.size, 1)
+    except OSError as error:
+        raise Closed from error
+    if not data:
+        raise Closed
+    if len(data) < _HEAD.size:
+        data += _exactly(sock, _HEAD.size - len(data), None)
+    (length,) = _HEAD.unpack(data)
+    body = msgspec.json.decode(_exactly(sock, length, None))
+    return body, descriptors[0] if descriptors else None
+
+
+def wait_readable(sock: socket.socket, seconds: float) -> bool:
+    """Whether a message (or the end) is there within `seconds`."""
+    return bool(select.select([sock], [], [], max(0.0, seconds))[0])
+
+
+def _exactly(sock: socket.socket, count: int, deadline: float | None) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        if deadline is not None and not wait_readable(sock, deadline - time.monotonic()):
+            raise Late
+        try:
+            part = sock.recv(count - len(parts))
+        except OSError as error:
+            raise Closed from error
+        if not part:
+            raise Closed
+        parts += part
+    return bytes(parts)

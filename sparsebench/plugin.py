@@ -1,0 +1,193 @@
+"""All that a plugin imports: the hooks, the specs they return, and the protocols that what a spec loads must follow.
+
+    from sparsebench.plugin import BackendSpec, hookimpl
+
+    @hookimpl
+    def sparsebench_backends():
+        return [BackendSpec(name="mine", summary="…", load=f"{__name__}:Mine", ops=("linear",))]
+
+Specs are data: nothing heavy is imported until a worker calls `load`. What needs torch (`SparseWeight`, `Update`,
+`top_k_mask`) is exported lazily, so a plugin that imports this module alone costs nothing to list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+from sparsebench.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparsebench.pruning.host import Context, Update
+    from sparsebench.pruning.masks import prunable, top_k_mask
+    from sparsebench.training.data import Examples, Splits
+    from sparsebench.weight import SparseWeight
+
+API = 1
+hookspec = pluggy.HookspecMarker("sparsebench")
+hookimpl = pluggy.HookimplMarker("sparsebench")
+
+_LAZY = {
+    "Context": "sparsebench.pruning.host",
+    "Examples": "sparsebench.training.data",
+    "SparseWeight": "sparsebench.weight",
+    "Splits": "sparsebench.training.data",
+    "Update": "sparsebench.pruning.host",
+    "prunable": "sparsebench.pruning.masks",
+    "top_k_mask": "sparsebench.pruning.masks",
+}
+__all__ = [
+    "API", "AllocatorSpec", "Backend", "BackendSpec", "Context", "DatasetSpec", "Examples", "Kernel", "MethodSpec",
+    "ModelSpec", "Problem", "SparseWeight", "Splits", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sparsebench.plugin' has no attribute {name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSpec:
+    """A provider of kernels. `load` names a class or factory that is called without arguments and gives a `Backend`."""
+
+    name: str
+    summary: str
+    load: str  # "package.module:object"
+    ops: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float32",)
+    patterns: tuple[str, ...] = ()  # () = any
+    isa: tuple[str, ...] = ()  # CPU flags it needs, as /proc/cpuinfo names them
+    requires: tuple[str, ...] = ()  # import names it needs
+    precision: str = "float32"  # the class it is compared in: "float32", "bfloat16", "float64"
+    options: Mapping[str, tuple] = field(default_factory=dict)  # {"isa": ("base", "avx2")} -> cpp@isa=avx2
+    api: int = API
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """A pruning or sparse-training method; `source` is the paper and its section."""
+
+    name: str
+    summary: str
+    load: str
+    kind: str
+    source: str
+    needs: frozenset[str] = frozenset()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    api: int = API
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocatorSpec:
+    """Says how many weights each layer keeps."""
+
+    name: str
+    summary: str
+    load: str
+    source: str
+    api: int = API
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model: `load(num_classes=…, in_channels=…)` gives an nn.Module; `inputs` says what it takes, "1x28x28"."""
+
+    name: str
+    summary: str
+    load: str
+    inputs: str
+    api: int = API
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """A data set: `load(root)` gives `Splits(train, validation, test)` or raises `DatasetMissing`."""
+
+    name: str
+    summary: str
+    load: str
+    licence: str
+    classes: int
+    api: int = API
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginInfo:
+    """A plugin module as it was found: the record in `run.json` and in `sparsebench list plugins`."""
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    sha256: str = ""
+    status: str = "ok"  # "ok" | "quarantined"
+    error: str = ""
+
+
+class Backend(Protocol):
+    """What `BackendSpec.load` gives.
+
+    Optional: `dense = True` says that this backend is torch's own dense layer, so model cases leave the layers as they are.
+    """
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Why this backend cannot do the problem, in one sentence; None if it can."""
+
+    def bind(self, problem: Problem, weight: SparseWeight) -> Kernel:
+        """A kernel for one weight."""
+
+
+class Kernel(Protocol):
+    """One bound weight. x is [batch, in] or [N, C, H, W] with any strides; results have any strides.
+
+    Every call runs under `torch.no_grad` with detached tensors and must not change its inputs. A kernel is used by one
+    thread at a time and makes its own scratch; batch and spatial size may differ from call to call. A non-finite x[j]
+    must reach every output whose pattern contains j.
+
+    Optional: `forward_saving(x, bias=None) -> (output, saved)` lets backward reuse a packing. `dense_grad = True` says
+    that backward's second result is the gradient of the whole dense weight: the host gathers, outside the clock.
+    `note` (str) is shown beside the row, `memory_format` ("channels-last") says how conv2d wants to be fed.
+    """
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer's output, [batch, out] or [N, out, H', W']."""
+
+    def backward(
+        self, x: Tensor, grad_output: Tensor, needs: tuple[bool, bool] = (True, True), saved: Any = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(grad_input, gradient of the values: one per non-zero in CSR order); `saved` only with `forward_saving`."""
+
+    def set_values(self, values: Tensor) -> None:
+        """Take new values [nnz] in CSR order; the pattern stays."""
+
+
+class Hooks:
+    """The hooks; each returns a list of specs."""
+
+    @hookspec
+    def sparsebench_backends(self) -> list[BackendSpec]:  # type: ignore[empty-body]
+        """Kernel backends."""
+
+    @hookspec
+    def sparsebench_methods(self) -> list[MethodSpec]:  # type: ignore[empty-body]
+        """Pruning methods."""
+
+    @hookspec
+    def sparsebench_allocators(self) -> list[AllocatorSpec]:  # type: ignore[empty-body]
+        """Allocators."""
+
+    @hookspec
+    def sparsebench_models(self) -> list[ModelSpec]:  # type: ignore[empty-body]
+        """Models."""
+
+    @hookspec
+    def sparsebench_datasets(self) -> list[DatasetSpec]:  # type: ignore[empty-body]
+        """Data sets."""

@@ -1,0 +1,1 @@
+"""Masks, allocation and the host of pruning methods."""

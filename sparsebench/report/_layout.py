@@ -1,0 +1,183 @@
+"""What every table shares: rows in panels, host and suite in one line, reasons as footnotes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsebench.report._numbers import plain
+from sparsebench.runs.records import RunInfo
+from sparsebench.runs.summary import Row, RunSummary
+
+WIDTH = 100
+UNITS = {"kernel": "ms", "inference": "ms per batch", "training": "ms per step"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Rows of one case that differ in one axis only: `columns` are its values, `fixed` the others."""
+
+    case: str
+    kind: str
+    title: str
+    axis: str  # "" if the case has none
+    columns: tuple[Any, ...]
+    fixed: Mapping[str, Any]
+    rows: Mapping[str, Mapping[Any, Row]]  # variant -> column -> row
+
+    @property
+    def heading(self) -> str:
+        """The case, what it is, and the axes that are the same in the whole panel."""
+        axes = [f"{k} {plain(v)}" if k != "pass" else plain(v) for k, v in self.fixed.items()]
+        said = [part for part in axes if part not in self.title]
+        return ", ".join(filter(None, (f"{self.case}: {self.title}", *said)))
+
+    def all_rows(self) -> Iterator[Row]:
+        """Every row, variant by variant."""
+        for columns in self.rows.values():
+            yield from columns.values()
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """The rows of a run as panels, in the order of the plan."""
+    cases: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        cases.setdefault((row.kind, row.case), []).append(row)
+    return [panel for group in cases.values() for panel in _panels_of_case(group)]
+
+
+def _panels_of_case(rows: Sequence[Row]) -> Iterator[Panel]:
+    axis = column_axis(row.cell for row in rows)
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        fixed = {k: v for k, v in row.cell.items() if k != axis}
+        parts.setdefault(repr(fixed), []).append(row)
+    for part in parts.values():
+        table: dict[str, dict[Any, Row]] = {}
+        for row in part:
+            table.setdefault(row.variant, {})[plain(row.cell.get(axis, ""))] = row
+        yield Panel(
+            case=part[0].case,
+            kind=part[0].kind,
+            title=common_words([row.title for row in part]),
+            axis=axis,
+            columns=tuple(dict.fromkeys(plain(row.cell.get(axis, "")) for row in part)),
+            fixed={k: v for k, v in part[0].cell.items() if k != axis},
+            rows=table,
+        )
+
+
+def column_axis(cells: Iterable[Mapping[str, Any]]) -> str:
+    """The axis whose values stand side by side: the sparsity, else the last that has more than one value."""
+    values: dict[str, set[str]] = {}
+    for cell in cells:
+        for axis, value in cell.items():
+            values.setdefault(axis, set()).add(repr(value))
+    if "sparsity" in values:
+        return "sparsity"
+    return next((axis for axis in reversed(values) if len(values[axis]) > 1), next(reversed(values), ""))
+
+
+def common_words(titles: Sequence[str]) -> str:
+    """The words that the titles of several cells have in common (less an "at" before one that differs)."""
+    split = [title.split() for title in dict.fromkeys(titles)]
+    if len(split) == 1 or len({len(words) for words in split}) > 1:
+        return titles[0]
+    kept: list[str] = []
+    for words in zip(*split, strict=True):
+        if len(set(words)) == 1:
+            kept.append(words[0])
+            continue
+        if kept and kept[-1] == "at":
+            kept.pop()
+        if kept and words[0].endswith(","):
+            kept[-1] = kept[-1].rstrip(",") + ","
+    return " ".join(kept).rstrip(",")
+
+
+class Footnotes:
+    """Reasons, each with a number, said once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """ "[1]", the number of this text; nothing for no text."""
+        if not text:
+            return ""
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"[{self.texts.index(text) + 1}]"
+
+    def lines(self, width: int = WIDTH) -> list[str]:
+        """The texts, wrapped."""
+        numbered = enumerate(self.texts, start=1)
+        return [line for number, text in numbered for line in wrap(f"[{number}] {text}", width, hang=6)]
+
+
+def wrap(text: str, width: int = WIDTH, indent: int = 2, hang: int = 4) -> list[str]:
+    """A paragraph as lines of at most `width`, the first indented by `indent`, the others by `hang`."""
+    return textwrap.wrap(" ".join(text.split()), width, initial_indent=" " * indent, subsequent_indent=" " * hang) or [
+        ""
+    ]
+
+
+def failure_mark(row: Row, footnotes: Footnotes) -> str:
+    """A row without a time, as it stands in a table: its status, and the number of its reason."""
+    return f"{row.status} {footnotes.mark(f'{row.status}: {row.reason}' if row.reason else '')}".strip()
+
+
+def note_lines(rows: Iterable[Row]) -> list[str]:
+    """The notes of rows, one line for each (variant, note), and in how many rows if not in all."""
+    where: dict[tuple[str, str], int] = {}
+    total: dict[str, int] = {}
+    for row in rows:
+        total[row.variant] = total.get(row.variant, 0) + 1
+        for note in row.notes:
+            where[row.variant, note] = where.get((row.variant, note), 0) + 1
+    return [
+        f"{variant}: {note}" + (f" (in {count} of {total[variant]})" if count < total[variant] else "")
+        for (variant, note), count in where.items()
+    ]
+
+
+def where_and_when(info: RunInfo) -> str:
+    """The first line of every report: suite, processor, cores, threads, blocks, date, commit."""
+    host = info.host.get("fingerprint", {})
+    threads = sorted({int(c.cell["threads"]) for c in info.cells if "threads" in c.cell})
+    blocks = sorted({c.blocks for c in info.cells})
+    cores = host.get("cores_allowed")
+    commit = str(info.git.get("commit", ""))[:10] + ("+changes" if info.git.get("dirty") else "")
+    return " · ".join(
+        part
+        for part in (
+            str(info.suite.get("name", "")),
+            str(host.get("cpu", "")),
+            _count(cores, "core") if cores else "",
+            f"threads {', '.join(map(str, threads))}" if threads else "",
+            f"blocks {', '.join(map(str, blocks))}" if blocks else "",
+            info.started[:16].replace("T", " ") + " UTC",
+            commit,
+        )
+        if part
+    )
+
+
+def loss_lines(summary: RunSummary) -> list[str]:
+    """What was not used and what went wrong: statuses, dropped rounds, spoiled blocks, unreadable lines."""
+    rows = summary.rows
+    statuses = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
+    rounds, dropped = sum(r.rounds for r in rows), sum(r.rounds_dropped for r in rows)
+    spoiled = sum(r.blocks_contaminated for r in rows)
+    lines = [
+        f"rows: {statuses or 'none'}",
+        f"not used, spoiled by other work: {dropped} of {rounds} rounds, {_count(spoiled, 'block')}",
+    ]
+    lines += [f"plugin {p.name} is quarantined: {p.error}" for p in summary.info.plugins if p.status != "ok"]
+    return lines + list(summary.problems)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

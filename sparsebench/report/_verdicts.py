@@ -1,0 +1,67 @@
+"""A comparison of two runs in words: what is listed first, how each row reads, and the verdicts counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsebench.report._grid import fit
+from sparsebench.report._layout import Footnotes, where_and_when, wrap
+from sparsebench.report._numbers import ms, percent, percent_span, plain
+from sparsebench.runs.compare import ALPHA, Change, Comparison
+
+ORDER = (
+    "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",
+    "inconclusive", "same", "unchanged", "anchor",
+)  # fmt: skip
+HEAD = ("cell", "variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """The comparison for a terminal, 100 columns wide."""
+    lines = [line for text in heading_lines(comparison) for line in wrap(text, indent=0)]
+    footnotes = Footnotes()
+    for case, rows in by_case(comparison).items():
+        lines += ["", *wrap(f"{case}: {rows[0].title}" if len(rows) == 1 else case, indent=0)]
+        full = [HEAD, *(change_cells(row, footnotes) for row in rows)]
+        lines += fit([full, [[*row[:5], row[6]] for row in full], [[*row[:2], row[4], row[6]] for row in full]])
+    lines += ["", *footnotes.lines(), *wrap(counted(comparison), indent=0)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def heading_lines(comparison: Comparison) -> list[str]:
+    """Which two runs, and what stands between them."""
+    return [
+        f"base: {where_and_when(comparison.base)} · {comparison.base_path}",
+        f"head: {where_and_when(comparison.head)} · {comparison.head_path}",
+        "change: head against base, each divided by the baseline of its own block; times are not so divided",
+        *comparison.notes,
+    ]
+
+
+def by_case(comparison: Comparison) -> dict[str, list[Change]]:
+    """Case -> its rows, the gravest verdict first; the case with the gravest verdict first."""
+    rows = sorted(comparison.rows, key=lambda row: ORDER.index(row.verdict))
+    cases: dict[str, list[Change]] = {}
+    for row in rows:
+        cases.setdefault(row.case, []).append(row)
+    return cases
+
+
+def change_cells(row: Change, footnotes: Footnotes) -> list[str]:
+    """One row as text, under HEAD."""
+    return [
+        ", ".join(f"{key} {plain(value)}" if key != "pass" else plain(value) for key, value in row.cell.items()),
+        row.variant,
+        ms(row.base_ms) or row.base_status,
+        ms(row.head_ms) or row.head_status,
+        percent(row.change),
+        percent_span(row.low, row.high),
+        f"{row.verdict} {footnotes.mark(row.reason)}".strip(),
+    ]
+
+
+def counted(comparison: Comparison) -> str:
+    """ "2 slower, 30 same", gravest first."""
+    counts = comparison.counts()
+    said: Sequence[str] = [f"{counts[verdict]} {verdict}" for verdict in ORDER if verdict in counts]
+    return f"verdicts: {', '.join(said) or 'none, nothing to compare'}"

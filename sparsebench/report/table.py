@@ -1,0 +1,190 @@
+"""Tables for a terminal, 100 columns wide: who is how fast in every case, what failed and why, and who wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sparsebench.report._grid import fit
+from sparsebench.report._layout import (
+    UNITS,
+    Footnotes,
+    Panel,
+    failure_mark,
+    loss_lines,
+    note_lines,
+    panels,
+    where_and_when,
+    wrap,
+)
+from sparsebench.report._numbers import mebibytes, metric, ms, plain, ratio, span
+from sparsebench.report._verdicts import comparison_table
+from sparsebench.runs.compare import Comparison
+from sparsebench.runs.contests import Contest
+from sparsebench.runs.summary import Row, RunSummary
+
+OTHER_CLASS = "†"
+BEST = "*"
+
+
+def render(summary: RunSummary) -> str:
+    """The run as tables; every line at most 100 columns unless a name alone is longer."""
+    lines = [*wrap(where_and_when(summary.info), indent=0), *_legend(summary)]
+    found = panels(summary.rows)
+    for kind in dict.fromkeys(panel.kind for panel in found):
+        lines += ["", f"{kind.upper()} ({UNITS.get(kind, 'ms')})"]
+        of_kind = [panel for panel in found if panel.kind == kind]
+        for case in dict.fromkeys(panel.case for panel in of_kind):
+            lines += _case([panel for panel in of_kind if panel.case == case])
+    lines += ["", "WHO WINS (geometric means over the cells that all who are listed solved)"]
+    lines += _who_wins(summary.contests)
+    lines += ["", *(line for text in loss_lines(summary) for line in wrap(text, indent=0))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Two runs as a table, what matters first."""
+    return comparison_table(comparison)
+
+
+def _legend(summary: RunSummary) -> list[str]:
+    """What the marks mean, as far as they occur."""
+    baselines = list(dict.fromkeys(cell.baseline for cell in summary.info.cells))
+    text = (
+        f"Medians over blocks, caches warm. 2.00x = takes half the time of {' or '.join(baselines)}, behind it "
+        f"the range over blocks; {BEST} = fastest."
+    )
+    if any(not row.same_class for row in summary.rows):
+        text += f" {OTHER_CLASS} = another precision class, takes no part in who wins."
+    return wrap(text, indent=0, hang=0)
+
+
+def _case(parts: Sequence[Panel]) -> list[str]:
+    """All panels of one case, and one list of footnotes below them."""
+    footnotes = Footnotes()
+    lines: list[str] = []
+    for panel in parts:
+        lines += ["", *wrap(panel.heading, indent=0)]
+        detailed = any(row.splits_ms or row.metrics for row in panel.all_rows())
+        lines += _details(panel, footnotes) if detailed else _matrix(panel, footnotes)
+    lines += footnotes.lines()
+    notes = note_lines(row for panel in parts for row in panel.all_rows())
+    return lines + [line for note in notes for line in wrap(note)]
+
+
+def _matrix(panel: Panel, footnotes: Footnotes) -> list[str]:
+    """Variants down, values of the panel's axis across."""
+
+    def build(ranges: bool) -> list[list[str]]:
+        head = [panel.axis, *(plain(column) for column in panel.columns)]
+        body = [
+            [_name(columns.values()), *(_entry(columns.get(c), footnotes, ranges) for c in panel.columns)]
+            for columns in panel.rows.values()
+        ]
+        return [head, *body]
+
+    return fit([build(True), build(False)])
+
+
+def _entry(row: Row | None, footnotes: Footnotes, ranges: bool) -> str:
+    """One row in a matrix: the ratio, for the baseline the time, for a failure its status."""
+    if row is None:
+        return ""
+    if row.ms is None:
+        return failure_mark(row, footnotes)
+    best = BEST if row.is_best else ""
+    if row.is_baseline or row.ratio is None:
+        return f"{ms(row.ms)}{best} {span(row.ms_low, row.ms_high) if ranges else ''}".strip()
+    return f"{ratio(row.ratio)}{best} {span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
+
+
+def _name(rows: Iterable[Row]) -> str:
+    """The variant, marked if it is of another precision class than the baseline."""
+    first = next(iter(rows))
+    return first.variant if first.same_class else f"{first.variant} {OTHER_CLASS}"
+
+
+def _details(panel: Panel, footnotes: Footnotes) -> list[str]:
+    """One table for each column: variants down; time, ratio, parts of the step, metrics and memory across."""
+    lines: list[str] = []
+    for column in panel.columns:
+        rows = [columns[column] for columns in panel.rows.values() if column in columns]
+        first = f"{panel.axis} {plain(column)}".strip()
+        lines += fit([_detail_rows(rows, first, footnotes, ranges) for ranges in (True, False)])
+    return lines
+
+
+def _detail_rows(rows: Sequence[Row], first: str, footnotes: Footnotes, ranges: bool) -> list[list[str]]:
+    splits = list(dict.fromkeys(key for row in rows for key in row.splits_ms))
+    metrics = list(dict.fromkeys(key for row in rows for key in row.metrics))
+    head = [first, "time", "ratio", *splits, *(name.replace("_", " ") for name in metrics), "memory"]
+    body = []
+    for row in rows:
+        if row.ms is None:
+            body.append([_name([row]), failure_mark(row, footnotes)])
+            continue
+        body.append(
+            [
+                _name([row]),
+                ms(row.ms) + (BEST if row.is_best else ""),
+                f"{ratio(row.ratio)} {span(row.ratio_low, row.ratio_high) if ranges else ''}".strip(),
+                *(ms(row.splits_ms.get(key)).removesuffix(" ms") for key in splits),
+                *(metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics),
+                mebibytes(row.rss_peak),
+            ]
+        )
+    return [head, *body]
+
+
+def _who_wins(contests: Sequence[Contest]) -> list[str]:
+    """A table of geometric means for every kind, op, pass and number of threads."""
+    groups: dict[str, list[Contest]] = {}
+    for contest in contests:
+        axes = {key: value for key, value in contest.axes.items() if key != "sparsity"}
+        said = [plain(axes.pop("pass")) if "pass" in axes else ""]
+        said += [f"{key} {plain(value)}" for key, value in axes.items()]
+        name = " ".join(filter(None, (contest.kind, contest.op)))
+        groups.setdefault(", ".join(filter(None, (name, *said))), []).append(contest)
+    lines: list[str] = []
+    for heading, group in groups.items():
+        lines += ["", *wrap(heading, indent=0), *fit([_standing_rows(group, True), _standing_rows(group, False)])]
+        lines += [line for text in (*_fastest(group), *_left_out(group)) for line in wrap(text)]
+    return lines
+
+
+def _standing_rows(group: Sequence[Contest], ranges: bool) -> list[list[str]]:
+    variants = list(dict.fromkeys(s.variant for contest in group for s in contest.standings))
+    head = ["sparsity", *(_sparsity(contest) for contest in group)]
+    body = []
+    for variant in variants:
+        row = [variant]
+        for contest in group:
+            found = next((s for s in contest.standings if s.variant == variant), None)
+            best = BEST if variant == contest.winner else ""
+            told = "" if found is None else f"{ratio(found.ratio)}{best}"
+            row.append(f"{told} {span(found.low, found.high) if found and ranges else ''}".strip())
+        body.append(row)
+    return [head, *body, ["cells", *(f"{c.cells} of {c.cells_planned}" for c in group)]]
+
+
+def _sparsity(contest: Contest) -> str:
+    return plain(contest.axes["sparsity"]) if "sparsity" in contest.axes else "all"
+
+
+def _fastest(group: Sequence[Contest]) -> list[str]:
+    """The winners in words, and who cannot be told from them."""
+    where: dict[str, list[str]] = {}
+    for contest in group:
+        if contest.winner is None:
+            continue
+        told = contest.winner
+        if contest.level:
+            told += f" (not told apart from {', '.join(contest.level)})"
+        where.setdefault(told, []).append(_sparsity(contest))
+    said = "; ".join(f"{told} at {', '.join(places)}" for told, places in where.items())
+    return [f"fastest: {said}"] if said else ["no winner: nothing was solved by baseline and others alike"]
+
+
+def _left_out(group: Sequence[Contest]) -> list[str]:
+    """Who does not stand, and why."""
+    reasons = dict.fromkeys(f"{v}: {why}" for contest in group for v, why in contest.left_out.items())
+    return [f"left out: {'; '.join(reasons)}"] if reasons else []

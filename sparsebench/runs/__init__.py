@@ -1,0 +1,1 @@
+"""Run folders: how they are stored, what their numbers mean, how two compare. Nothing here knows torch."""

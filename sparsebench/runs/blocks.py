@@ -1,0 +1,56 @@
+"""What one block says: a variant's time in a cell, and the log ratio of two variants."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sparsebench.runs.records import Sample, cell_key
+from sparsebench.runs.stats import median
+
+Rows = dict[tuple[str, str], dict[int, Sample]]  # (cell key, variant) -> block -> sample
+
+
+def by_row(samples: Iterable[Sample]) -> Rows:
+    """Samples by (cell, variant), then by block; of two with one block the first stands."""
+    rows: Rows = defaultdict(dict)
+    for sample in samples:
+        rows[cell_key(sample.case, sample.cell), sample.variant].setdefault(sample.block, sample)
+    return dict(rows)
+
+
+def kept(sample: Sample) -> list[float]:
+    """Nanoseconds of one repetition in every round that counts; none unless the block is `ok`."""
+    if sample.status != "ok":
+        return []
+    dropped = set(sample.dropped)
+    return [t for i, t in enumerate(sample.t_ns) if i not in dropped and t > 0]
+
+
+def block_ns(sample: Sample) -> float | None:
+    """The block's time: the median over the rounds kept."""
+    times = kept(sample)
+    return median(times) if times else None
+
+
+def log_ratio(baseline: Sample, variant: Sample) -> float | None:
+    """The block's value of a pair: median over rounds of log(t_baseline / t_variant); positive: faster.
+
+    Rounds pair only when both were timed in one session and equally often; else the medians do.
+    None if either has no rounds left.
+    """
+    if not kept(baseline) or not kept(variant):
+        return None
+    if baseline.session == variant.session and len(baseline.t_ns) == len(variant.t_ns):
+        dropped = {*baseline.dropped, *variant.dropped}
+        pairs = enumerate(zip(baseline.t_ns, variant.t_ns, strict=True))
+        values = [math.log(b / v) for i, (b, v) in pairs if i not in dropped and b > 0 and v > 0]
+        return median(values) if values else None
+    return math.log(median(kept(baseline)) / median(kept(variant)))
+
+
+def log_ratios(baseline: dict[int, Sample], variant: dict[int, Sample]) -> dict[int, float]:
+    """Block -> value of the pair, for every block in which both have a time."""
+    values = {b: log_ratio(baseline[b], variant[b]) for b in sorted(baseline.keys() & variant.keys())}
+    return {block: value for block, value in values.items() if value is not None}

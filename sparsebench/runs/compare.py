@@ -1,0 +1,276 @@
+"""Two stored runs: what got slower, by how much, and how sure that is; times are anchored on the baseline.
+
+The two runs have no blocks in common, and absolute times wander by tens of percent within minutes. So each
+variant is first divided by the baseline of its own block (an unchanged piece of other people's code); what
+is compared are those ratios. The baseline itself can therefore not be judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from sparsebench.runs.blocks import block_ns, by_row, log_ratios
+from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.stats import hodges_lehmann_two, median
+from sparsebench.runs.store import Run
+from sparsebench.runs.summary import FAILED, MISSING, status_of
+
+Verdict = Literal[
+    "wrong", "failed", "missing", "slower", "faster", "inconclusive", "same",
+    "fixed", "new", "unchanged", "anchor", "not judged",
+]  # fmt: skip
+FLOOR_NS = 20_000.0  # a change of less than this is not one, whatever its share
+ALPHA = 0.01
+FULL_BLOCKS = 10  # a side, for all verdicts
+FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
+FEW_MARGINS = 3
+EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))
+FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One (cell, variant) in both runs. `change` is head time / base time, anchored: 1.2 is 20 % more."""
+
+    case: str
+    title: str
+    cell: dict[str, Any]
+    variant: str
+    verdict: Verdict
+    reason: str = ""
+    base_status: str = MISSING
+    head_status: str = MISSING
+    base_ms: float | None = None  # not anchored, to look at only
+    head_ms: float | None = None
+    change: float | None = None
+    low: float | None = None  # of the 99 % interval; None: not bounded by so few blocks
+    high: float | None = None
+    base_blocks: int = 0
+    head_blocks: int = 0
+    margin: float = 0.0
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of two runs. `judged` is False if the hosts differ: then no row has a verdict."""
+
+    base: RunInfo
+    head: RunInfo
+    base_path: str
+    head_path: str
+    rows: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+    judged: bool = True
+
+    def counts(self) -> dict[str, int]:
+        """Verdict -> rows."""
+        found: dict[str, int] = {}
+        for row in self.rows:
+            found[row.verdict] = found.get(row.verdict, 0) + 1
+        return found
+
+    def worst(self, fail_on: Collection[str] = FAIL_ON) -> str | None:
+        """The gravest verdict that `fail_on` names and some row has."""
+        counts = self.counts()
+        return next((verdict for verdict, _ in EXIT_CODES if verdict in fail_on and verdict in counts), None)
+
+    def exit_code(self, fail_on: Collection[str] = FAIL_ON) -> int:
+        """0 nothing that `fail_on` names; 3 wrong, 4 failed, 1 slower or missing, 5 inconclusive."""
+        return dict(EXIT_CODES).get(self.worst(fail_on) or "", 0)
+
+
+class _Side(msgspec.Struct, frozen=True):
+    """What one run knows of one (cell, variant)."""
+
+    status: str
+    reason: str
+    ratios: Sequence[float] = ()  # log(time / baseline's time), a value for every block
+    ns: float | None = None
+    anchored: bool = False  # the baseline of this cell has times
+
+
+def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bool = False) -> Comparison:
+    """Compare every (cell, variant) of two runs; pure.
+
+    margin: the change that matters, 0.03 for 3 %; without it every cell brings its own.
+    force: judge times although the two hosts are not the same.
+    """
+    differences = fingerprint_differences(base.info, head.info)
+    judged = force or not differences
+    notes = [f"hosts differ in {difference}" for difference in differences]
+    if notes:
+        notes.append(
+            "judged all the same: forced" if force else "shown side by side, not judged; --force judges"
+        )
+    cells = {cell_key(c.case, c.cell): c for c in (*head.info.cells, *base.info.cells)}
+    versions = {cell_key(c.case, c.cell): c.version for c in head.info.cells}
+    sides = _sides(base), _sides(head)
+    rows = []
+    for key, info in cells.items():
+        variants = dict.fromkeys(v for side in sides for v in side.get(key, {}))
+        for variant in variants:
+            old, new = (side.get(key, {}).get(variant, _Side(MISSING, "")) for side in sides)
+            row = _change(info, variant, old, new, info.margin if margin is None else margin)
+            if versions.get(key, info.version) != info.version:
+                reason = (
+                    f"the case itself changed (version {info.version} -> {versions[key]}): never compared"
+                )
+                row = msgspec.structs.replace(row, verdict="not judged", reason=reason, **_BLANK)
+            elif not judged:
+                row = _unjudged(row)
+            rows.append(row)
+    if not any(row.base_status != MISSING and row.head_status != MISSING for row in rows):
+        notes.append("the two runs have no (cell, variant) in common")
+    return Comparison(
+        base=base.info,
+        head=head.info,
+        base_path=str(base.path),
+        head_path=str(head.path),
+        rows=tuple(rows),
+        notes=(*notes, *(f"base: {p}" for p in base.problems), *(f"head: {p}" for p in head.problems)),
+        judged=judged,
+    )
+
+
+_BLANK: dict[str, Any] = {"change": None, "low": None, "high": None}
+
+
+def fingerprint_differences(base: RunInfo, head: RunInfo) -> list[str]:
+    """The fields in which the stable descriptions of two hosts differ, with both values."""
+    old, new = (_flat(info.host.get("fingerprint", {})) for info in (base, head))
+    fields = dict.fromkeys((*old, *new))
+    return [
+        f"{field}: {old.get(field, 'not given')} / {new.get(field, 'not given')}"
+        for field in fields
+        if old.get(field) != new.get(field)
+    ]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, keys joined by dots; lists whose order means nothing as text."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[name] = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def _sides(run: Run) -> dict[str, dict[str, _Side]]:
+    """Cell key -> variant -> what this run knows of it, for all that is planned and has any sample."""
+    index = by_row(run.samples)
+    sides: dict[str, dict[str, _Side]] = {}
+    for info in run.info.cells:
+        key = cell_key(info.case, info.cell)
+        baseline = index.get((key, info.baseline), {})
+        for variant in info.variants:
+            sides.setdefault(key, {})[variant] = _side(index.get((key, variant), {}), baseline)
+    return sides
+
+
+def _side(blocks: dict[int, Sample], baseline: dict[int, Sample]) -> _Side:
+    """One (cell, variant) of one run."""
+    status, reason = status_of(blocks)
+    if status != "ok":
+        return _Side(status, reason)
+    times = [ns for ns in map(block_ns, blocks.values()) if ns is not None]
+    anchored = status_of(baseline)[0] == "ok"
+    ratios = [-value for value in log_ratios(baseline, blocks).values()] if anchored else []
+    return _Side(status, reason, ratios, median(times), anchored)
+
+
+def _change(info: CellInfo, variant: str, base: _Side, head: _Side, margin: float) -> Change:
+    """The row of one (cell, variant), as if both runs came from one host."""
+    row = Change(
+        case=info.case,
+        title=info.title,
+        cell=info.cell,
+        variant=variant,
+        verdict="inconclusive",
+        base_status=base.status,
+        head_status=head.status,
+        base_ms=base.ns and base.ns / 1e6,
+        head_ms=head.ns and head.ns / 1e6,
+        base_blocks=len(base.ratios),
+        head_blocks=len(head.ratios),
+        margin=margin,
+    )
+    if (base.status, head.status) != ("ok", "ok"):
+        verdict, reason = _status_verdict(base, head)
+    elif variant == info.baseline:
+        verdict, reason = "anchor", "the baseline is what the others are measured by"
+    elif not base.ratios or not head.ratios:
+        side = "head" if base.ratios else "base"
+        verdict, reason = "inconclusive", f"no block of {side} has a time of both this and the baseline"
+    else:
+        estimate, low, high = hodges_lehmann_two(base.ratios, head.ratios, ALPHA)
+        verdict, reason = judge(base.ratios, head.ratios, margin, base.ns or 0.0)
+        bounds = (math.exp(x) if math.isfinite(x) else None for x in (low, high))
+        row = msgspec.structs.replace(
+            row, change=math.exp(estimate), **dict(zip(("low", "high"), bounds, strict=True))
+        )
+    return msgspec.structs.replace(row, verdict=verdict, reason=reason)
+
+
+def judge(base: Sequence[float], head: Sequence[float], margin: float, base_ns: float) -> tuple[Verdict, str]:
+    """(verdict, reason) from the block values log(time / baseline's time) of either side.
+
+    base_ns is the variant's time in the base run: the margin is never less than FLOOR_NS of it.
+    """
+    floor = math.log1p(FLOOR_NS / base_ns) if base_ns > 0 else math.inf
+    limit = max(math.log1p(margin), floor)
+    if min(len(base), len(head)) < FULL_BLOCKS:
+        return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), floor)
+    _, low, high = hodges_lehmann_two(base, head, ALPHA)
+    if low > limit:
+        return "slower", ""
+    if high < -limit:
+        return "faster", ""
+    if -limit <= low and high <= limit:
+        return "same", ""
+    return "inconclusive", "the interval reaches across a margin; more blocks narrow it"
+
+
+def _judge_few(
+    base: Sequence[float], head: Sequence[float], margins: float, floor: float
+) -> tuple[Verdict, str]:
+    """Too few blocks for an interval: only a slowdown that cannot be missed is called."""
+    limit = max(margins, floor)
+    if min(len(base), len(head)) >= FEW_BLOCKS and min(head) > max(base):
+        if median(head) - median(base) > limit:
+            return "slower", f"by more than {FEW_MARGINS} margins, in every block"
+        return (
+            "inconclusive",
+            f"the ranges do not touch, but it is not {FEW_MARGINS} margins; run both with 10 blocks",
+        )
+    blocks = f"{len(base)} and {len(head)} blocks"
+    return "inconclusive", f"{blocks}: verdicts need {FULL_BLOCKS} a side (--blocks {FULL_BLOCKS})"
+
+
+def _status_verdict(base: _Side, head: _Side) -> tuple[Verdict, str]:
+    """What it means that at least one side has no time."""
+    arrow = f"{base.status} -> {head.status}"
+    told = f"{arrow}: {head.reason}" if head.reason else arrow
+    if base.status == head.status:
+        return "unchanged", told
+    if head.status == "contaminated" or (base.status, head.status) == ("contaminated", "ok"):
+        return "inconclusive", told
+    if head.status == "wrong":
+        return "wrong", told
+    if head.status in FAILED:
+        return "failed", told
+    if head.status == "ok":
+        return ("fixed" if base.status in {"wrong", *FAILED} else "new"), arrow
+    return ("missing" if base.status in ("ok", "contaminated") else "unchanged"), told
+
+
+def _unjudged(row: Change) -> Change:
+    """The row of a run on another host: its numbers stay, its verdict does not."""
+    if row.verdict in ("anchor", "unchanged"):
+        return row
+    status = f"{row.base_status} -> {row.head_status}" if row.base_status != row.head_status else ""
+    return msgspec.structs.replace(row, verdict="not judged", reason=status)

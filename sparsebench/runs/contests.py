@@ -1,0 +1,128 @@
+"""Who wins: geometric means of ratios over the cells that all who compete solved, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sparsebench.runs.records import CellInfo, cell_key
+from sparsebench.runs.stats import geometric_mean
+
+if TYPE_CHECKING:
+    from sparsebench.runs.summary import Row
+
+AXES = ("pass", "threads", "sparsity")  # cells are averaged over cases, never over one of these
+# A variant that solved fewer of a group's cells than this share would shrink the common ground of all:
+# it is left out of the means and named, its rows stay in the tables.
+SHARE = 0.5
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant's geometric-mean ratio to the baseline (above 1: faster), with its range over blocks."""
+
+    variant: str
+    ratio: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Contest(msgspec.Struct, frozen=True, kw_only=True):
+    """The cells of one kind, op and `axes` (pass, threads, sparsity), and who stands how, best first."""
+
+    kind: str
+    op: str
+    axes: dict[str, Any]
+    baseline: str
+    cells: int  # solved by all who stand
+    cells_planned: int
+    blocks: int  # that all those cells have in common
+    standings: tuple[Standing, ...]
+    level: tuple[str, ...] = ()  # variants whose range over blocks touches the winner's
+    left_out: dict[str, str] = {}  # variant -> why it does not stand
+
+    @property
+    def winner(self) -> str | None:
+        """The variant with the best geometric mean."""
+        return self.standings[0].variant if self.standings else None
+
+
+def contests_of(cells: Sequence[CellInfo], rows: Iterable[Row]) -> tuple[Contest, ...]:
+    """One contest for every (kind, op, pass, threads, sparsity, baseline) of the plan, in its order."""
+    by_cell: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_cell.setdefault(cell_key(row.case, row.cell), {})[row.variant] = row
+    groups: dict[tuple[str, ...], list[CellInfo]] = {}
+    for info in cells:
+        axes = (str(info.cell.get(axis)) for axis in AXES)
+        groups.setdefault((info.kind, info.op, info.baseline, *axes), []).append(info)
+    return tuple(_contest(g, [by_cell[cell_key(i.case, i.cell)] for i in g]) for g in groups.values())
+
+
+def _contest(group: Sequence[CellInfo], cells: Sequence[Mapping[str, Row]]) -> Contest:
+    """How the variants of one group stand over the cells that all of them solved."""
+    solved, left_out = _who_stands(cells)
+    common = [cell for cell in cells if all(_solved(cell.get(v)) for v in solved)] if solved else []
+    if solved and not common:
+        left_out |= dict.fromkeys(solved, "no cell that all variants solved")
+    blocks = _common_blocks(common, solved)
+    standings = [_standing(v, [cell[v] for cell in common], blocks) for v in solved] if common else []
+    standings.sort(key=lambda standing: -standing.ratio)
+    first = group[0]
+    return Contest(
+        kind=first.kind,
+        op=first.op,
+        axes={axis: first.cell[axis] for axis in AXES if axis in first.cell},
+        baseline=first.baseline,
+        cells=len(common),
+        cells_planned=len(cells),
+        blocks=len(blocks),
+        standings=tuple(standings),
+        level=_level(standings),
+        left_out=left_out,
+    )
+
+
+def _common_blocks(cells: Sequence[Mapping[str, Row]], variants: Sequence[str]) -> list[int]:
+    """The blocks in which every one of the variants has a ratio in every one of the cells."""
+    held = [set(cell[variant].block_ratios) for cell in cells for variant in variants]
+    return sorted(set.intersection(*held)) if held else []
+
+
+def _who_stands(cells: Sequence[Mapping[str, Row]]) -> tuple[list[str], dict[str, str]]:
+    """The variants to compare, and why the others are not."""
+    standing: list[str] = []
+    left_out: dict[str, str] = {}
+    for variant in dict.fromkeys(v for cell in cells for v in cell):
+        here = [cell[variant] for cell in cells if variant in cell]
+        solved = sum(map(_solved, here))
+        if not here[0].same_class:
+            left_out[variant] = f"another precision class ({here[0].precision})"
+        elif not solved or solved < SHARE * len(cells):
+            left_out[variant] = f"{solved} of {len(cells)} cells solved"
+        else:
+            standing.append(variant)
+    return standing, left_out
+
+
+def _solved(row: Row | None) -> bool:
+    return row is not None and row.ratio is not None
+
+
+def _standing(variant: str, rows: Sequence[Row], blocks: Sequence[int]) -> Standing:
+    """The mean over cells of the median over blocks; its range comes from the means within single blocks."""
+    ratio = geometric_mean([row.ratio for row in rows if row.ratio is not None])
+    if len(blocks) < 2:
+        return Standing(variant=variant, ratio=ratio)
+    means = [geometric_mean([row.block_ratios[b] for row in rows]) for b in blocks]
+    return Standing(variant=variant, ratio=ratio, low=min(means), high=max(means))
+
+
+def _level(standings: Sequence[Standing]) -> tuple[str, ...]:
+    """Who cannot be told from the winner: ranges touch, or there are no ranges."""
+    if not standings:
+        return ()
+    best, *others = standings
+    low = best.low
+    return tuple(s.variant for s in others if low is None or s.high is None or s.high >= low)

@@ -1,0 +1,81 @@
+"""The records of a run: `run.json` (RunInfo) and one line of `samples.jsonl` per (cell, variant, block) (Sample)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from sparsebench.plugin import PluginInfo
+
+SCHEMA = 1
+Status = Literal[
+    "ok", "wrong", "error", "crash", "timeout", "oom", "unsupported", "skipped", "contaminated"
+]  # fmt: skip
+TIMED: frozenset[str] = frozenset({"ok", "contaminated"})
+
+
+class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one variant did in one cell of one block. `t_ns` is there only when `status` is `ok` or `contaminated`."""
+
+    case: str
+    cell: dict[str, Any]  # axis -> value: sparsity, pass, threads, seed, …
+    variant: str
+    block: int
+    status: Status
+    order: list[int] = []  # place of this variant in each round
+    reason: str | None = None  # one sentence
+    t_ns: list[float] = []  # wall nanoseconds of one repetition, a number for every round
+    dropped: list[
+        int
+    ] = []  # rounds that something else on the machine spoiled, for any variant: not to be used
+    loops: int = 0
+    splits_ns: dict[str, float] = {}  # data, forward, backward, optimizer, mask: median over rounds
+    metrics: dict[str, float] = {}  # accuracy, loss, …
+    verify: dict[str, float] = {}  # max_rel_err, tolerance
+    rss_peak: int = 0  # bytes above what the worker held when the cell began
+    canary: list[float] = []  # ns of a fixed piece of work before and after
+    steal: float = 0.0  # share of the block's time that the hypervisor took
+    note: str = ""  # "channels-last", "printed 120 bytes", …
+    session: int = 0  # how often the run had been resumed: rounds pair only within one session
+
+
+class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a cell is, for readers that know nothing of kernels."""
+
+    case: str
+    kind: str  # "kernel" | "inference" | "training"
+    cell: dict[str, Any]
+    version: str  # hash of all that defines the cell: different versions are never compared
+    title: str  # "linear 1024->1024 batch 128"
+    blocks: int
+    op: str = ""  # "linear" | "conv2d"; empty for whole models: means are taken within one op
+    margin: float = 0.03
+    useful_flop: float = 0.0  # 2·nnz·positions, times the products in the pass
+    dense_flop: float = 0.0
+    variants: list[str] = []
+    baseline: str = ""
+
+
+class RunInfo(msgspec.Struct, kw_only=True):
+    """The head of a run, written before the first sample."""
+
+    schema: int = SCHEMA
+    id: str
+    argv: list[str]
+    started: str  # ISO 8601, UTC
+    suite: dict[str, Any]  # name, text, sha256, summary
+    git: dict[str, Any] = {}  # commit, dirty
+    host: dict[str, Any] = {}  # fingerprint {…}, volatile {…}
+    libraries: dict[str, str] = {}
+    plugins: list[PluginInfo] = []
+    cells: list[CellInfo] = []
+    precision: dict[str, str] = {}  # variant -> precision class
+    environment: dict[str, str] = {}  # overrides the workers got
+    options: dict[str, Any] = {}  # seed, rounds, shard, selection
+    code: str = ""  # hash of the installed package
+
+
+def cell_key(case: str, cell: dict[str, Any]) -> str:
+    """One string for a cell, the same for the same axes in any order."""
+    return f"{case}[{','.join(f'{k}={cell[k]}' for k in sorted(cell))}]"

@@ -1,0 +1,224 @@
+"""From records to the rows of tables: one for every (cell, variant) of the plan, whatever became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from sparsebench.runs.blocks import block_ns, by_row, log_ratios
+from sparsebench.runs.contests import Contest, contests_of
+from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.stats import median
+from sparsebench.runs.store import Run
+
+# One bad block makes the row bad: first in this list wins. `contaminated` is not in it, it needs all blocks.
+WORST_FIRST = ("wrong", "crash", "timeout", "oom", "error", "skipped", "unsupported")
+MISSING = "missing"
+FAILED = frozenset({"crash", "timeout", "oom", "error"})
+MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the row says so
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant in one cell over all blocks. Times and ratios are None unless `status` is `ok`.
+
+    Ratios are baseline time / this time (above 1 is faster), paired within blocks; `low` and `high` are
+    the range over blocks, not an interval.
+    """
+
+    case: str
+    kind: str
+    title: str
+    cell: dict[str, Any]
+    variant: str
+    status: str
+    reason: str = ""
+    is_baseline: bool = False
+    precision: str = ""
+    same_class: bool = True  # as the baseline: only these rows can win
+    is_best: bool = False
+    ms: float | None = None
+    ms_low: float | None = None
+    ms_high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    block_ratios: dict[int, float] = {}
+    useful_gflops: float | None = None
+    dense_gflops: float | None = None
+    splits_ms: dict[str, float] = {}
+    metrics: dict[str, float] = {}
+    rss_peak: int = 0
+    max_rel_err: float | None = None
+    tolerance: float | None = None
+    blocks: int = 0  # with a time
+    blocks_planned: int = 0
+    blocks_contaminated: int = 0
+    rounds: int = 0
+    rounds_dropped: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its reports show it."""
+
+    info: RunInfo
+    rows: tuple[Row, ...]
+    contests: tuple[Contest, ...]
+    problems: tuple[str, ...] = ()
+    path: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """Status -> rows."""
+        found: dict[str, int] = {}
+        for row in self.rows:
+            found[row.status] = found.get(row.status, 0) + 1
+        return found
+
+
+def summarize(run: Run) -> RunSummary:
+    """All rows of the plan in its order, and who wins; pure."""
+    index: dict[str, dict[str, dict[int, Sample]]] = {}
+    for (key, variant), blocks in by_row(run.samples).items():
+        index.setdefault(key, {})[variant] = blocks
+    rows: list[Row] = []
+    planned: set[str] = set()
+    for info in run.info.cells:
+        key = cell_key(info.case, info.cell)
+        planned.add(key)
+        rows += _rows_of_cell(info, index.get(key, {}), run.info.precision)
+    stray = sorted(index.keys() - planned)
+    problems = [
+        *run.problems,
+        *(f"{key}: samples of a cell that run.json does not plan, left out" for key in stray),
+    ]
+    return RunSummary(
+        info=run.info,
+        rows=tuple(rows),
+        contests=contests_of(run.info.cells, rows),
+        problems=tuple(problems),
+        path=str(run.path),
+    )
+
+
+def _rows_of_cell(
+    info: CellInfo, found: Mapping[str, dict[int, Sample]], precision: Mapping[str, str]
+) -> list[Row]:
+    """The rows of one cell, the fastest of the baseline's precision class marked."""
+    variants = [*info.variants, *(v for v in found if v not in info.variants)]
+    rows = [_row(info, variant, found.get(variant, {}), found.get(info.baseline, {})) for variant in variants]
+    classes = {row.variant: precision.get(row.variant, "float32") for row in rows}
+    wanted = classes.get(info.baseline, "float32")
+    rows = [
+        msgspec.structs.replace(r, precision=classes[r.variant], same_class=classes[r.variant] == wanted)
+        for r in rows
+    ]
+    best = best_of(rows)
+    return [msgspec.structs.replace(row, is_best=row.variant == best) for row in rows]
+
+
+def best_of(rows: Iterable[Row]) -> str | None:
+    """The fastest variant of a cell among those that may win: by ratio, by time if the baseline has none."""
+    able = [row for row in rows if row.ms is not None and row.same_class]
+    paired = [row for row in able if row.ratio is not None]
+    if paired:
+        return max(paired, key=lambda row: row.ratio or 0.0).variant
+    return min(able, key=lambda row: row.ms or math.inf).variant if able else None
+
+
+def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
+    """(status, reason) of a row: the worst of its blocks; `missing` if there are none."""
+    if not blocks:
+        return MISSING, "planned but never measured; --resume completes the run"
+    samples = [blocks[b] for b in sorted(blocks)]
+    for status in WORST_FIRST:
+        bad = [s for s in samples if s.status == status]
+        if bad:
+            reason = bad[0].reason or ""
+            partly = len(bad) < len(samples)
+            return status, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
+    if all(block_ns(s) is None for s in samples):
+        return "contaminated", "other work on this machine spoiled every block; run again when it is quiet"
+    return "ok", ""
+
+
+def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict[int, Sample]) -> Row:
+    """One row, before the rows of its cell are compared."""
+    status, reason = status_of(blocks)
+    samples = [blocks[b] for b in sorted(blocks)]
+    judged = [s for s in samples if s.status == status] if status != "contaminated" else samples
+    times = [ns for ns in map(block_ns, samples) if ns is not None] if status == "ok" else []
+    return Row(
+        case=info.case,
+        kind=info.kind,
+        title=info.title,
+        cell=info.cell,
+        variant=variant,
+        status=status,
+        reason=reason,
+        is_baseline=variant == info.baseline,
+        splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
+        metrics=_medians(s.metrics for s in judged) if times else {},
+        rss_peak=max((s.rss_peak for s in judged), default=0),
+        max_rel_err=max((s.verify["max_rel_err"] for s in judged if "max_rel_err" in s.verify), default=None),
+        tolerance=max((s.verify["tolerance"] for s in judged if "tolerance" in s.verify), default=None),
+        blocks=len(times),
+        blocks_planned=info.blocks,
+        blocks_contaminated=sum(s.status in ("ok", "contaminated") and block_ns(s) is None for s in samples),
+        rounds=sum(len(s.t_ns) for s in samples),
+        rounds_dropped=sum(len(set(s.dropped)) for s in samples),
+        notes=_notes(info, samples, len(times)),
+        **_times(info, times),
+        **_ratios(log_ratios(baseline, blocks) if times and status_of(baseline)[0] == "ok" else {}),
+    )
+
+
+def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:
+    """Median and range of the block times, and what they mean in GFLOP/s (1 flop/ns)."""
+    if not times:
+        return {}
+    middle = median(times)
+    return {
+        "ms": middle / 1e6,
+        "ms_low": min(times) / 1e6,
+        "ms_high": max(times) / 1e6,
+        "useful_gflops": info.useful_flop / middle if info.useful_flop else None,
+        "dense_gflops": info.dense_flop / middle if info.dense_flop else None,
+    }
+
+
+def _ratios(logs: dict[int, float]) -> dict[str, Any]:
+    """Median and range of the ratio to the baseline over blocks."""
+    if not logs:
+        return {}
+    ratios = {block: math.exp(value) for block, value in logs.items()}
+    return {
+        "ratio": math.exp(median(logs.values())),
+        "ratio_low": min(ratios.values()),
+        "ratio_high": max(ratios.values()),
+        "block_ratios": ratios,
+    }
+
+
+def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Key -> median over the tables that have it, in the order keys first come."""
+    found: dict[str, list[float]] = {}
+    for table in tables:
+        for key, value in table.items():
+            found.setdefault(key, []).append(value)
+    return {key: median(values) for key, values in found.items()}
+
+
+def _notes(info: CellInfo, samples: list[Sample], timed: int) -> tuple[str, ...]:
+    """What the workers noted, once each, and what is unusual about the blocks."""
+    notes = list(dict.fromkeys(s.note for s in samples if s.note))
+    spoiled = sum(s.status in ("ok", "contaminated") and block_ns(s) is None for s in samples)
+    if timed and spoiled > MAX_CONTAMINATED * len(samples):
+        notes.append(
+            f"{spoiled} of {len(samples)} blocks were spoiled by other work: take the time as a hint"
+        )
+    if timed and len(samples) < info.blocks:
+        notes.append(f"{len(samples)} of {info.blocks} blocks measured; --resume completes the run")
+    return tuple(notes)

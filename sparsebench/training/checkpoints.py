@@ -1,0 +1,102 @@
+"""Checkpoints without code in them: safetensors, or torch files read with `weights_only=True`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsebench.errors import CheckpointError
+
+WRAPPERS = ("state_dict", "model")  # where training scripts put the state dict beside epoch and optimizer
+
+
+def save_checkpoint(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write a state dict as safetensors; the file appears whole or not at all."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Copies: safetensors refuses views and shared memory, which a state dict may hold.
+    save_file(
+        {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}, part
+    )
+    part.replace(path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a .safetensors file, or in one that `torch.save` wrote; raises `CheckpointError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    state = _read(path)
+    for wrapper in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path}: holds {type(state).__name__}, not a state dict of named tensors")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(
+                f"{path}: {name!r} is {type(tensor).__name__}, not a tensor; save the state dict alone"
+            )
+    return dict(state)
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint into `model`, all of it or nothing.
+
+    Raises `CheckpointError` naming the file and the first names or shapes that do not fit.
+    """
+    state, own = read_checkpoint(path), model.state_dict()
+    # Batch norms older than torch 0.4.1 counted no batches; the counter is no result of training.
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise CheckpointError(f"{path}: does not have {_first(missing)}, which the model needs")
+    unknown = [name for name in state if name not in own]
+    if unknown:
+        raise CheckpointError(f"{path}: has {_first(unknown)}, which the model does not know")
+    odd = [name for name, tensor in state.items() if tensor.shape != own[name].shape and not _is_csr(name, own)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {odd[0]} is {list(state[odd[0]].shape)} and the model has {list(own[odd[0]].shape)}"
+            + (f" (and {len(odd) - 1} more differ)" if odd[1:] else "")
+        )
+    model.load_state_dict({**own, **state})
+
+
+def _read(path: Path) -> Any:
+    # A damaged file makes the readers raise nearly anything, so all of it becomes one error that names the file.
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except Exception as error:
+            raise CheckpointError(f"{path}: is not a safetensors file ({_line(error)})") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: cannot be read without running code from it ({_line(error)}); save a plain state dict, "
+            "or safetensors with the suffix .safetensors"
+        ) from error
+
+
+def _is_csr(name: str, own: Mapping[str, Tensor]) -> bool:
+    """A sparse module takes a checkpoint with another number of non-zeros."""
+    layer, _, leaf = name.rpartition(".")
+    return leaf in ("values", "indices") and f"{layer}.indptr".lstrip(".") in own
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,1 @@
+"""Suites that come with sparsebench, one TOML file each."""

@@ -1,0 +1,100 @@
+"""Runs made up to order: what each variant takes in each cell, with noise and drift of known size."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsebench.runs.records import CellInfo, RunInfo, Sample
+from sparsebench.runs.store import Run
+
+HOST = {"fingerprint": {"cpu": "AMD EPYC 7713", "cores_allowed": 2, "libraries": {"torch": "2.13"}}}
+TIMES = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
+
+
+def make_cells(
+    sparsities: tuple[float, ...] = (0.8, 0.9),
+    cases: tuple[str, ...] = ("linear-1024",),
+    passes: tuple[str, ...] = ("forward",),
+    variants: tuple[str, ...] = tuple(TIMES),
+    blocks: int = 5,
+    **changes: Any,
+) -> list[CellInfo]:
+    """Kernel cells over cases, passes and sparsities."""
+    return [
+        CellInfo(
+            case=case,
+            kind="kernel",
+            op="linear",
+            cell={"sparsity": sparsity, "pass": what, "threads": 1},
+            version="v1",
+            title=f"linear 1024->1024 batch 128 at {sparsity:g}, {what}",
+            blocks=blocks,
+            useful_flop=2 * 1024 * 1024 * 128 * (1 - sparsity),
+            dense_flop=2 * 1024 * 1024 * 128,
+            variants=list(variants),
+            baseline="torch-dense",
+            **changes,
+        )
+        for case in cases
+        for what in passes
+        for sparsity in sparsities
+    ]
+
+
+def make_run(
+    cells: list[CellInfo] | None = None,
+    times: Mapping[str, float] = TIMES,
+    *,
+    seed: int = 0,
+    block_sd: float = 0.015,
+    round_sd: float = 0.02,
+    drift: float = 0.2,
+    host_speed: float = 1.0,
+    rounds: int = 12,
+    change: Callable[[Sample], Sample | None] = lambda sample: sample,
+    host: Mapping[str, Any] = HOST,
+    **info: Any,
+) -> Run:
+    """A run in memory: a variant's time = times[variant] · host_speed · the block's drift · its block's and round's noise.
+
+    `change` may replace a sample, or drop it by None.
+    """
+    draw = random.Random(seed)
+    cells = make_cells() if cells is None else cells
+    samples = []
+    for block in range(max((c.blocks for c in cells), default=0)):
+        speed = host_speed * draw.lognormvariate(0, drift)
+        for cell in cells:
+            wave = [draw.lognormvariate(0, round_sd) for _ in range(rounds)]
+            for variant in cell.variants:
+                centre = times[variant] * speed * draw.lognormvariate(0, block_sd)
+                sample = Sample(
+                    case=cell.case,
+                    cell=cell.cell,
+                    variant=variant,
+                    block=block,
+                    status="ok",
+                    t_ns=[centre * w * draw.lognormvariate(0, round_sd) for w in wave],
+                    loops=5,
+                    verify={"max_rel_err": 1e-7, "tolerance": 1e-5},
+                )
+                changed = change(sample) if block < cell.blocks else None
+                samples += [changed] if changed is not None else []
+    head = {"id": f"run-{seed}", "argv": ["sparsebench", "run", "suite-cpu"], "started": "2026-11-20T23:00:00+00:00"}
+    head |= {"suite": {"name": "suite-cpu"}, "host": dict(host), "cells": cells} | info
+    return Run(RunInfo(**head), tuple(samples), (), Path("runs") / f"run-{seed}")
+
+
+@pytest.fixture
+def cells_of() -> Callable[..., list[CellInfo]]:
+    return make_cells
+
+
+@pytest.fixture
+def run_of() -> Callable[..., Run]:
+    return make_run
