@@ -26,8 +26,8 @@ import pluggy
 
 from sparsebench import plugin
 from sparsebench.errors import PluginError
-from sparsebench.problem import DTYPES, OPS
 from sparsebench.plugin import PluginInfo
+from sparsebench.problem import DTYPES, OPS
 
 GROUP = "sparsebench"
 KINDS: dict[str, type] = {
@@ -140,7 +140,9 @@ def _ask(source: Source, module: types.ModuleType) -> Found:
     except BaseException as error:
         return _quarantined(source, module.__name__, _sentence(error))
     if not specs:
-        return _quarantined(source, module.__name__, "it implements no hook; decorate sparsebench_backends with @hookimpl")
+        return _quarantined(
+            source, module.__name__, "it implements no hook; decorate sparsebench_backends with @hookimpl"
+        )
     return Found(_info(source, module.__name__, getattr(module, "__file__", None)), specs)
 
 
@@ -154,7 +156,9 @@ def validated(kind: str, spec: object) -> dict[str, Any]:
     """A spec as plain data; raises `PluginError` naming the field that is wrong."""
     wanted = KINDS[kind]
     if not isinstance(spec, wanted):
-        raise PluginError(f"sparsebench_{kind} returned a {type(spec).__name__}; it must return {wanted.__name__} records")
+        raise PluginError(
+            f"sparsebench_{kind} returned a {type(spec).__name__}; it must return {wanted.__name__} records"
+        )
     try:
         data = msgspec.to_builtins(spec)
         msgspec.convert(data, wanted)

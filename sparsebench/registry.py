@@ -37,7 +37,9 @@ class Entry:
         """Why this cannot run here (a package or an instruction set that is not there); None if nothing is missing."""
         absent = [name for name in getattr(self.spec, "requires", ()) if not _importable(name)]
         if absent:
-            return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; try `make peers` or pip"
+            return (
+                f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; try `make peers` or pip"
+            )
         lacking = [flag for flag in getattr(self.spec, "isa", ()) if flag not in cpu_flags()]
         return f"this CPU has no {', '.join(lacking)}" if lacking else None
 
@@ -119,7 +121,9 @@ def _table(kind: str, found: list[tuple[Source, Found]]) -> dict[str, Entry]:
         twin = names.count(entry.spec.name) > 1
         key = f"{entry.plugin.distribution}:{entry.spec.name}" if twin else entry.spec.name
         if key in table:
-            raise PluginError(f"{table[key].plugin.name} and {entry.plugin.name} both offer {kind[:-1]} {key!r}; rename one")
+            raise PluginError(
+                f"{table[key].plugin.name} and {entry.plugin.name} both offer {kind[:-1]} {key!r}; rename one"
+            )
         table[key] = entry
     return table
 
@@ -201,7 +205,9 @@ def cpu_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), []))
+    return frozenset(
+        next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    )
 
 
 def entry_to_wire(kind: str, entry: Entry) -> dict[str, Any]:

@@ -16,7 +16,8 @@ Part = tuple[Callable[[], Any], Callable[[Any], object]]
 
 def _denormals_kept() -> bool:
     """False where this thread flushes denormals to zero: half of the least normal float32 is one."""
-    return bool((torch.tensor([2.0**-126]) * torch.tensor([0.5]))[0].view(torch.int32).item())
+    least, half = torch.tensor([2.0**-126, 0.5], dtype=torch.float32).split(1)
+    return bool((least * half).view(torch.int32).item())
 
 
 def _numpy_state() -> tuple:

@@ -107,7 +107,7 @@ def _junk(got: object, reference: Tensor, dtype: torch.dtype | None) -> str | No
     if got.layout != torch.strided or got.device.type != "cpu":
         return f"a {got.layout} tensor on {got.device} instead of a dense one on the CPU"
     if got.shape != reference.shape:
-        return f"shape {tuple(got.shape)} instead of {tuple(reference.shape)}"
+        return f"of shape {tuple(got.shape)} instead of {tuple(reference.shape)}"
     if got.dtype != (dtype or got.dtype) or not got.is_floating_point():
         return f"{got.dtype} instead of {dtype or reference.dtype}"
     return "a tensor that requires grad" if dtype and got.requires_grad else None

@@ -23,7 +23,16 @@ from sparsebench.state import GlobalState
 from sparsebench.tolerance import EPS, Finding, compare, compare_models
 from sparsebench.weight import SparseWeight
 
-__all__ = ["Finding", "as_fed", "compare", "compare_models", "poisoned_memory", "recheck", "verify_kernel"]
+__all__ = [
+    "Finding",
+    "as_fed",
+    "compare",
+    "compare_models",
+    "poisoned_memory",
+    "recheck",
+    "verify_kernel",
+    "verify_once",
+]
 BOTH = (True, True)
 
 
@@ -35,6 +44,14 @@ def verify_kernel(kernel: Kernel, oracle: Oracle, precision: str = "float32") ->
     """
     with torch.no_grad(), poisoned_memory():
         return _worst(_examine(_Bench(kernel, oracle, precision), oracle))
+
+
+def verify_once(kernel: Kernel, oracle: Oracle, precision: str = "float32") -> Finding:
+    """Forward and both gradients of the oracle's very tensors, whatever their strides."""
+    with torch.no_grad(), poisoned_memory():
+        bench = _Bench(kernel, oracle, precision, oracle.x, oracle.grad_output)
+        bench.trial = oracle.trial()
+        return _worst(chain(bench.forward(), bench.backward()))
 
 
 def recheck(
@@ -99,7 +116,7 @@ class _Bench:
         x: Tensor | None = None,
         grad_output: Tensor | None = None,
     ) -> None:
-        self.kernel, self.precision, self.weight = kernel, precision, oracle.weight
+        self.kernel, self.precision, self.oracle = kernel, precision, oracle
         self.x = as_fed(kernel, oracle.x.clone()) if x is None else x
         self.grad_output = as_fed(kernel, oracle.grad_output.clone()) if grad_output is None else grad_output
         self.bias = None if oracle.bias is None else oracle.bias.clone()
@@ -120,15 +137,15 @@ class _Bench:
     def backward(self, needs: tuple[bool, bool] = BOTH, **saved: Any) -> Iterator[Finding]:
         """What is not asked for may be anything."""
         got = self.kernel.backward(self.x, self.grad_output, needs, **saved)
+        yield from self._untouched("backward")
         if not isinstance(got, tuple | list) or len(got) != 2:
             yield self._fail("backward", f"backward returned {type(got).__name__} instead of two results")
             return
         if needs[0]:
             yield self._compare("grad_input", got[0], self.trial.grad_input)
         if needs[1]:
-            grad_values = _in_csr_order(self.kernel, got[1], self.weight)
+            grad_values = _in_csr_order(self.kernel, got[1], self.oracle.weight)
             yield self._compare("grad_values", grad_values, self.trial.grad_values)
-        yield from self._untouched("backward")
 
     def saving(self, other: Tensor) -> Iterator[Finding]:
         """`forward_saving`, another call of it in between, then backward with what the first one saved."""
@@ -152,13 +169,18 @@ class _Bench:
         if not all(_same_bits(now, then) for now, then in self.kept):
             yield self._fail("earlier results", "a later call changed the result of an earlier one")
 
+    def own_weight(self, call: str) -> Iterator[Finding]:
+        """Nobody may write into the weight that the kernel is bound to."""
+        if weight_digest(self.oracle.weight) != self.oracle.weight_digest:
+            yield self._fail(call, f"{call} changed the weight that the kernel is bound to")
+
     def _output(self, call: str, got: object) -> Iterator[Finding]:
-        yield self._compare(call, got, self.trial.forward)
         yield from self._untouched(call)
+        yield self._compare(call, got, self.trial.forward)
 
     def _compare(self, what: str, got: object, reference: Reference) -> Finding:
         finding = compare(what, got, *reference, self.precision, self.x.dtype)
-        if len(self.kept) < 3 and isinstance(got, Tensor):
+        if finding.ok and len(self.kept) < 3 and isinstance(got, Tensor):
             self.kept.append((got, got.clone()))
         return finding
 
@@ -177,10 +199,12 @@ class _Bench:
 
 def _examine(bench: _Bench, oracle: Oracle) -> Iterator[Finding]:
     """All that `verify_kernel` looks at, in order; the first finding that is not ok ends it."""
-    first, changed = oracle.trial(), oracle.trial(scale_x=-0.5, scale_grad=4.0)
+    yield from bench.own_weight("bind")
+    first, changed, other = oracle.trial(), oracle.trial(scale_x=-0.5, scale_grad=4.0), oracle.trial(other_values=True)
     bench.load(first)
     yield from bench.forward()
     yield from bench.backward()
+    yield from bench.own_weight("forward or backward")
     yield from bench.backward((True, False))
     yield from bench.backward((False, True))
     if hasattr(bench.kernel, "forward_saving"):
@@ -189,16 +213,15 @@ def _examine(bench: _Bench, oracle: Oracle) -> Iterator[Finding]:
     yield from bench.forward("forward on other x in the same memory")
     yield from bench.backward()
     yield from bench.earlier_results()
-    bench.load(oracle.trial(other_values=True))
-    yield from bench.set_values(bench.trial.values)
+    bench.load(other)
+    yield from bench.set_values(other.values)
     yield from bench.forward("forward after set_values")
     yield from bench.backward()
     bench.load(first)
     yield from bench.set_values(first.values)
     yield from bench.forward("forward after set_values")
     yield from bench.earlier_results()
-    if weight_digest(oracle.weight) != oracle.weight_digest:
-        yield bench._fail("weight", "it changed the weight it was bound to")
+    yield from bench.own_weight("set_values")
 
 
 def _worst(findings: Iterator[Finding]) -> Finding:

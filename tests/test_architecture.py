@@ -1,4 +1,4 @@
-"""The layout keeps its promises: imports run downwards, files stay small, nothing knows the machine it was written on."""
+"""The layout keeps its promises: imports run downwards, files stay small, nothing knows its author's machine."""
 
 import ast
 import re

@@ -1,41 +1,42 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Sparse products over rows of lanes, for any linear or conv2d layer.
+"""Sparse products over rows of lanes: the arithmetic of any linear or conv2d layer.
 
 Design
 ------
-1. One shape for every layer. The host lays the input out as rows of *lanes*: for linear the batch, for conv2d
-   (position, image) of a padded plane, so that a step of the kernel window is a constant distance in memory. Then
+1. One shape for every layer. The host lays the input out as rows of *lanes*: for linear the batch, for conv2d (position,
+   image) of a padded plane, so that a step of the kernel's window is a constant distance in memory. Then
 
        forward       out[row][t]  = bias[row] + sum over k of values[k] * x[offsets[k] + t]
-       grad_input    the same, on the transposed pattern, with grad_output for x
-       grad_weight   grad[k]     += sum over t of grad_output[row][t] * x[offsets[k] + t]
+       grad_input    the same on the transposed pattern, with grad_output in place of x
+       grad_values   grad[k]     += sum over t of grad_output[row][t] * x[offsets[k] + t]
 
    where k walks the non-zeros of a row. Stride, padding, dilation, groups and kernel size are all in the offsets.
-2. Vectors run along the lanes, never along the non-zeros: each one is a broadcast and a contiguous load; there is no
-   gather and no index arithmetic in the inner loop.
-3. A tile of lanes (256 bytes) stays in registers while all non-zeros of a row are added to it. Kernels that keep it in
-   memory load and store it once per non-zero, and that, not the multiplication, is then what they spend their time on.
-   256 bytes are 8 AVX2 registers: 2 fma per cycle with a latency of 4 need 8 sums in flight.
-4. A tail narrower than a tile is done by narrower tiles, and the last one is moved back over lanes that are already
-   done: no masks, no reads past the end, and the lanes done twice get the same sum twice.
-5. Results do not depend on the number of threads. `multiply` splits lanes (and rows, if there are few lanes), `sample` splits rows;
-   each number is written by one thread, which adds its terms in an order fixed by the shapes. Rows are split by
-   non-zeros, not by count, since patterns may be skewed.
-6. One source, several instruction sets. GCC compiles what returns `cloned_void` once for each target below and the loader
-   picks one, so a wheel needs no -march=native. Cython cannot write attributes, but it copies the name of a return type
-   into the C file as it is. What these functions call must be `inline` to be compiled with them. The OpenMP loops stay
-   outside, because GCC moves their bodies to functions without the attribute.
-7. Widths are literals at the call, so that after inlining every inner loop has a constant length and the array of sums
-   becomes registers. `value` and `source` are local for the same reason: the compiler must see that no store changes them.
+2. Vectors run along the lanes, never along the non-zeros: a non-zero is one broadcast and some contiguous loads; there is
+   no gather, and no index arithmetic in the inner loop.
+3. A tile of lanes stays in registers while all non-zeros of a row are added to it. A kernel that keeps it in memory loads
+   and stores it once per non-zero, and then that, not the multiplication, is what it spends its time on. A tile has 256
+   bytes: 8 registers of AVX2, because 2 fma per cycle with a latency of 4 cycles need 8 sums in flight.
+4. Lanes come in multiples of 16 (a cache line of float32), so there are tiles of 64, 32 and 16 lanes and no masks. The host
+   pads; one lane costs as much as 16, which is still no more than one dependent multiplication and addition.
+5. Results do not depend on the number of threads. `multiply` splits lanes (and rows, if there are few lanes), `sample`
+   splits rows; each number is written by one thread, which adds its terms in an order that only the shapes fix. Rows are
+   split by non-zeros, not by count, because patterns may be skewed.
+6. One source, several instruction sets. GCC compiles a function that returns `cloned_void` once for each target below and
+   the loader picks one, so a wheel needs no -march=native. (Cython has no syntax for attributes, but it copies the name of
+   a return type into the C file as it is.) What such a function calls must be inlined to be compiled with it. The OpenMP
+   loops stay outside: GCC moves their bodies to functions of their own, without the attribute.
+7. Widths are literals at the call, so that after inlining the inner loops have constant lengths and their arrays become
+   registers. `value` and `source` are locals for the same reason: a store must not seem to change them. The flags in
+   CMakeLists.txt belong to this; without them the loops are interchanged or unrolled before they are vectorised.
 8. Pointers arrive as integers (`Tensor.data_ptr()`), so the module depends on no version of torch or numpy. The caller
-   answers for dtype, bounds and element alignment.
+   answers for dtype, bounds and the alignment of elements.
 """
 
 from cython.parallel cimport prange
 
 cdef extern from *:
     """
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+    #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
     #define cloned_void __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4"))) void
     #else
     #define cloned_void void
@@ -54,9 +55,8 @@ ctypedef fused real:
     double
 
 cdef enum:
-    TILE_BYTES = 256
-    MOST_LANES = 64  # of a tile: float32
-    BLOCK = 16  # a copied block is 16 x 16 elements: both its sides are then whole cache lines
+    TILE = 64  # lanes of the widest tile of float32; of float64 it is half
+    BLOCK = 16  # copies go in blocks of 16 x 16 elements, so that the lines of both sides stay in L1 until they are full
 
 
 # Point functions: one row, one tile.
@@ -65,7 +65,7 @@ cdef inline inlined_void multiply_tile(
     real* out, const real* x, const real* values, const int* offsets, Py_ssize_t nnz, real bias, Py_ssize_t width
 ) noexcept nogil:
     """out[t] = bias + sum over k of values[k] * x[offsets[k] + t], for t < width."""
-    cdef real sums[MOST_LANES]
+    cdef real sums[TILE]
     cdef const real* source
     cdef real value
     cdef Py_ssize_t k, t
@@ -81,32 +81,21 @@ cdef inline inlined_void multiply_tile(
 
 
 cdef inline inlined_void sample_tile(
-    real* grad, const real* grad_output, const real* x, const int* offsets, Py_ssize_t nnz,
-    Py_ssize_t width, Py_ssize_t partial
+    real* grad, const real* grad_output, const real* x, const int* offsets, Py_ssize_t nnz, Py_ssize_t width
 ) noexcept nogil:
-    """grad[k] += sum over t < width of grad_output[t] * x[offsets[k] + t]: `partial` sums, then a tree over them."""
-    cdef real held[MOST_LANES]
-    cdef real sums[MOST_LANES]
+    """grad[k] += sum over t of grad_output[t] * x[offsets[k] + t], for t < width and every k."""
+    cdef real held[TILE]
     cdef const real* source
-    cdef Py_ssize_t k, t, block, half
+    cdef real total
+    cdef Py_ssize_t k, t
     for t in range(width):
         held[t] = grad_output[t]
     for k in range(nnz):
         source = x + offsets[k]
-        for t in range(partial):
-            sums[t] = 0
-        for block in range(width // partial):
-            for t in range(partial):
-                sums[t] += held[block * partial + t] * source[block * partial + t]
-        for t in range(partial // 2):
-            sums[t] += sums[t + partial // 2]
-        for t in range(partial // 4):
-            sums[t] += sums[t + partial // 4]
-        for t in range(partial // 8):
-            sums[t] += sums[t + partial // 8]
-        for t in range(partial // 16):
-            sums[t] += sums[t + partial // 16]
-        grad[k] += sums[0]
+        total = 0
+        for t in range(width):
+            total += held[t] * source[t]
+        grad[k] += total
 
 
 cdef inline Py_ssize_t first_row(const int* indptr, Py_ssize_t rows, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
@@ -130,60 +119,50 @@ cdef cloned_void multiply_rows(
     real* out, Py_ssize_t out_stride, const real* x, const real* values, const int* offsets, const int* indptr,
     const real* bias, Py_ssize_t first, Py_ssize_t last, Py_ssize_t lanes
 ) noexcept nogil:
-    """`multiply_tile` for rows first..last and `lanes` lanes."""
-    cdef Py_ssize_t wide = TILE_BYTES // sizeof(real), row, t, start, nnz
+    """`multiply_tile` for rows first..last; tiles inside, so that a row's non-zeros are read from memory once."""
+    cdef Py_ssize_t row, t, start, nnz
     cdef real base
+    cdef real* target
     for row in range(first, last):
         start, nnz = indptr[row], indptr[row + 1] - indptr[row]
         base = bias[row] if bias is not NULL else 0
+        target = out + row * out_stride
         t = 0
-        while t + wide <= lanes:
-            multiply_tile(out + row * out_stride + t, x + t, values + start, offsets + start, nnz, base, TILE_BYTES // sizeof(real))
-            t += wide
         while t < lanes:
-            if lanes >= wide // 2 and lanes - t > wide // 4:
-                t = min(t, lanes - wide // 2)
-                multiply_tile(out + row * out_stride + t, x + t, values + start, offsets + start, nnz, base, TILE_BYTES // 2 // sizeof(real))
-                t += wide // 2
-            elif lanes >= wide // 4:
-                t = min(t, lanes - wide // 4)
-                multiply_tile(out + row * out_stride + t, x + t, values + start, offsets + start, nnz, base, TILE_BYTES // 4 // sizeof(real))
-                t += wide // 4
-            elif lanes >= 4:
-                t = min(t, lanes - 4)
-                multiply_tile(out + row * out_stride + t, x + t, values + start, offsets + start, nnz, base, 4)
-                t += 4
+            if sizeof(real) == 4 and lanes - t >= 64:
+                multiply_tile(target + t, x + t, values + start, offsets + start, nnz, base, 64)
+                t += 64
+            elif lanes - t >= 32:
+                multiply_tile(target + t, x + t, values + start, offsets + start, nnz, base, 32)
+                t += 32
             else:
-                multiply_tile(out + row * out_stride + t, x + t, values + start, offsets + start, nnz, base, 1)
-                t += 1
+                multiply_tile(target + t, x + t, values + start, offsets + start, nnz, base, 16)
+                t += 16
 
 
 cdef cloned_void sample_rows(
     real* grad, const real* grad_output, Py_ssize_t grad_output_stride, const real* x, const int* offsets,
     const int* indptr, Py_ssize_t first, Py_ssize_t last, Py_ssize_t lanes
 ) noexcept nogil:
-    """`sample_tile` for rows first..last and all lanes; lanes outside, so that one tile of x serves all rows."""
-    cdef Py_ssize_t wide = TILE_BYTES // sizeof(real), row, t = 0, width, start, nnz
-    cdef const real* go
+    """`sample_tile` for rows first..last; tiles outside, so that one tile of x in the cache serves all rows."""
+    cdef Py_ssize_t t = 0, row, start, nnz
+    cdef const real* held
     while t < lanes:
-        width = wide if t + wide <= lanes else wide // 4 if t + wide // 4 <= lanes else 1
         for row in range(first, last):
             start, nnz = indptr[row], indptr[row + 1] - indptr[row]
-            go = grad_output + row * grad_output_stride + t
-            if width == wide:
-                sample_tile(grad + start, go, x + t, offsets + start, nnz, TILE_BYTES // sizeof(real), TILE_BYTES // 4 // sizeof(real))
-            elif width > 1:
-                sample_tile(grad + start, go, x + t, offsets + start, nnz, TILE_BYTES // 4 // sizeof(real), TILE_BYTES // 4 // sizeof(real))
+            held = grad_output + row * grad_output_stride + t
+            if lanes - t >= TILE:
+                sample_tile(grad + start, held, x + t, offsets + start, nnz, TILE)
             else:
-                sample_tile(grad + start, go, x + t, offsets + start, nnz, 1, 1)
-        t += width
+                sample_tile(grad + start, held, x + t, offsets + start, nnz, lanes - t)
+        t += TILE
 
 
 cdef void copy_block(
     real* target, const Py_ssize_t* to, const real* source, const Py_ssize_t* by,
     Py_ssize_t images, Py_ssize_t channels, Py_ssize_t positions
 ) noexcept nogil:
-    """One block [images, channels, positions]; `to` and `by` are the strides [image, channel, row, position]."""
+    """Copy [images, channels, positions]; `to` and `by` are strides of [image, channel, row, position]."""
     cdef Py_ssize_t i, c, p
     cdef real* t
     cdef const real* s
@@ -201,17 +180,16 @@ cdef void multiply_all(
     real* out, Py_ssize_t out_stride, const real* x, const real* values, const int* offsets, const int* indptr,
     const real* bias, Py_ssize_t rows, Py_ssize_t lanes, int threads
 ) noexcept nogil:
-    cdef Py_ssize_t wide = TILE_BYTES // sizeof(real)
-    cdef Py_ssize_t tiles = max(1, lanes // wide)
+    """Jobs are (tile, rows); rows are split only if there are fewer than 8 tiles for each further thread."""
+    cdef Py_ssize_t tiles = (lanes + TILE - 1) // TILE
     cdef Py_ssize_t parts = 1 + 8 * (threads - 1) // tiles
-    cdef Py_ssize_t job, t, count, part
+    cdef Py_ssize_t job, t, part
     for job in prange(tiles * parts, schedule="static", num_threads=threads):
-        t = job // parts * wide
+        t = job // parts * TILE
         part = job % parts
-        count = lanes - t if job // parts == tiles - 1 else wide
         multiply_rows(
             out + t, out_stride, x + t, values, offsets, indptr, bias,
-            first_row(indptr, rows, part, parts), first_row(indptr, rows, part + 1, parts), count
+            first_row(indptr, rows, part, parts), first_row(indptr, rows, part + 1, parts), min(lanes - t, TILE)
         )
 
 
@@ -219,6 +197,7 @@ cdef void sample_all(
     real* grad, const real* grad_output, Py_ssize_t grad_output_stride, const real* x, const int* offsets,
     const int* indptr, Py_ssize_t rows, Py_ssize_t lanes, int threads
 ) noexcept nogil:
+    """Each thread takes rows with about as many non-zeros as any other's."""
     cdef Py_ssize_t part
     for part in prange(threads, schedule="static", num_threads=threads):
         sample_rows(
@@ -230,6 +209,7 @@ cdef void sample_all(
 cdef void copy_all(
     real* target, const Py_ssize_t* to, const real* source, const Py_ssize_t* by, const Py_ssize_t* shape, int threads
 ) noexcept nogil:
+    """Jobs are blocks of 16 channels and 16 positions of a row, of all images."""
     cdef Py_ssize_t images = shape[0], channels = shape[1], height = shape[2], width = shape[3]
     cdef Py_ssize_t across = (width + BLOCK - 1) // BLOCK
     cdef Py_ssize_t down = (channels + BLOCK - 1) // BLOCK
@@ -244,15 +224,15 @@ cdef void copy_all(
         )
 
 
-# Python face.
+# Python face. Strides are in elements, offsets and indptr are int32, itemsize is 4 (float32) or 8 (float64).
 
 def multiply(
     size_t out, Py_ssize_t out_stride, size_t x, size_t values, size_t offsets, size_t indptr, size_t bias,
     Py_ssize_t rows, Py_ssize_t lanes, *, int itemsize, int threads
 ):
-    """out[row][t] = bias[row] + sum over the row's k of values[k] * x[offsets[k] + t]; `bias` may be 0 (none).
+    """out[row][t] = bias[row] + sum over the k of a row of values[k] * x[offsets[k] + t].
 
-    `out_stride` is the distance of rows in elements; offsets and indptr are int32; itemsize is 4 or 8.
+    `bias` may be 0 (none). `lanes` is a multiple of 16: `out` is written and `x` read that far from each offset.
     """
     with nogil:
         if itemsize == 4:
@@ -267,7 +247,7 @@ def sample(
     size_t grad, size_t grad_output, Py_ssize_t grad_output_stride, size_t x, size_t offsets, size_t indptr,
     Py_ssize_t rows, Py_ssize_t lanes, *, int itemsize, int threads
 ):
-    """grad[k] += sum over t of grad_output[row of k][t] * x[offsets[k] + t]; see `multiply` for the units."""
+    """grad[k] += sum over t of grad_output[row of k][t] * x[offsets[k] + t], for `lanes` lanes."""
     with nogil:
         if itemsize == 4:
             sample_all(<float*> grad, <const float*> grad_output, grad_output_stride, <const float*> x,
@@ -278,7 +258,7 @@ def sample(
 
 
 def copy(size_t target, target_strides, size_t source, source_strides, shape, *, int itemsize, int threads):
-    """Copy [images, channels, height, width] from any strides to any strides, both in elements."""
+    """Copy `shape` = [images, channels, height, width] from any strides to any strides."""
     cdef Py_ssize_t[4] to, by, size
     cdef int axis
     for axis in range(4):

@@ -14,11 +14,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from sparsebench.builtin.backends._fastest import fastest
 from sparsebench.plugin import Problem, SparseWeight
-from sparsebench.timing import race
 
 _TINY_FLOP = 2e6  # under it the call overhead decides, and that is the same in both layouts
-_ROUNDS = 3
 _FORMATS = {"nchw": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
@@ -26,6 +25,7 @@ class TorchDense:
     """The backend in the problem's own dtype; `layout` is "auto", "nchw" or "channels-last" (conv2d only)."""
 
     compute_dtype: torch.dtype | None = None
+    dense = True  # model cases leave their layers as they are
 
     def __init__(self, layout: str = "auto") -> None:
         self.layout = layout
@@ -49,13 +49,13 @@ class TorchDenseBfloat16(TorchDense):
     """The backend in bfloat16: the weight is kept so, activations are cast inside the call, as by autocast."""
 
     compute_dtype = torch.bfloat16
+    dense = False  # other arithmetic than the layers themselves
 
 
 class _Dense:
     """What both ops share: the dense weight in the arithmetic's dtype, and casting in and out."""
 
     dense_grad = True
-    note = ""
 
     def __init__(self, weight: SparseWeight, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
         self.dtype = dtype
@@ -66,6 +66,8 @@ class _Dense:
         self.positions = places.reshape(-1)[weight.flat_ids()]
         self.flat = self.weight.as_strided((self.weight.numel(),), (1,))
         self.set_values(weight.values)
+        slow = dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self.note = "this CPU has no bfloat16 instructions" if slow else ""
 
     def set_values(self, values: Tensor) -> None:
         """Write values [nnz] into the dense weight."""
@@ -107,7 +109,7 @@ class DenseConv2d(_Dense):
         super().__init__(weight, dtype, _FORMATS[layout])
         self.problem = problem
         self.memory_format = layout if layout == "channels-last" else None
-        self.note = layout if layout == "channels-last" else "NCHW"
+        self.note = "; ".join(filter(None, ("NCHW" if layout == "nchw" else layout, self.note)))
         self._format = _FORMATS[layout]
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -174,5 +176,4 @@ def faster_layout(problem: Problem, dtype: torch.dtype, threads: int) -> str:
             kernel, x.contiguous(memory_format=memory_format), grad.contiguous(memory_format=memory_format)
         )
     with torch.no_grad():
-        times = race(runs, rounds=_ROUNDS)
-    return min(times, key=lambda layout: times[layout])
+        return fastest(runs)

@@ -48,7 +48,7 @@ class Verbs(click.Group):
     """A group that knows its verbs as text and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]  # here `list` is our own module once that verb has been imported
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
@@ -91,7 +91,7 @@ def commands() -> None:
 
 def invoke(args: Sequence[str]) -> Any:
     """Run one command line and give what its verb returned; every exception goes through."""
-    with commands.make_context("sparsebench", list(args)) as ctx:
+    with commands.make_context("sparsebench", [*args]) as ctx:
         return commands.invoke(ctx)
 
 

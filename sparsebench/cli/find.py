@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparsebench.errors import UsageError, nearest
 
-ROOTS = (Path("runs"), Path("results"))  # our own runs, <suite>-<time>-<id>; and the reference runs of a checkout
+ROOTS = (Path("results"),)  # our own runs, <suite>-<time>-<id>, and the reference runs of a checkout
 
 
 def find_run(text: str, roots: Sequence[Path] = ROOTS) -> Path:

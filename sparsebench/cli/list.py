@@ -17,6 +17,7 @@ from sparsebench.errors import UsageError, nearest
 from sparsebench.registry import Entry, Registry, load_registry
 
 WIDTH = 100
+PADDING = 2  # tabulate makes a column this much wider than its heading
 Row = dict[str, Any]
 COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives all of them
     "backends": ("name", "ops", "precision", "missing", "summary"),
@@ -128,7 +129,7 @@ def table(rows: list[Row], columns: tuple[str, ...]) -> str:
 
 def _widths(cells: list[list[str]], columns: tuple[str, ...]) -> list[int | None]:
     """How wide each column may be: the widest gives way first, until the table fits."""
-    widths = [max(len(columns[i]), *(len(row[i]) for row in cells)) for i in range(len(columns))]
+    widths = [max(len(columns[i]) + PADDING, *(len(row[i]) for row in cells)) for i in range(len(columns))]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widths[widths.index(max(widths))] -= 1
     return [*widths]

@@ -100,7 +100,14 @@ def _cpus(tracks: dict[str, Track]) -> dict[str, list[float]]:
 
 
 def _record(
-    crew: Crew, cell: Cell, name: str, track: Track, schedule: policy.Schedule, dropped: list[int], steal: float, session: int
+    crew: Crew,
+    cell: Cell,
+    name: str,
+    track: Track,
+    schedule: policy.Schedule,
+    dropped: list[int],
+    steal: float,
+    session: int,
 ) -> Sample:
     if track.failure is not None:
         return Sample(

@@ -109,7 +109,9 @@ class Crew:
             self.workers[variant] = worker
             if variant != HOST:
                 entry, options = self.plan.backends[variant]
-                worker.ask({"do": "load", "backend": entry_to_wire("backends", entry), "options": options}, self.seconds)
+                worker.ask(
+                    {"do": "load", "backend": entry_to_wire("backends", entry), "options": options}, self.seconds
+                )
         return self.workers[variant]
 
 

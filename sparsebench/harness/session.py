@@ -58,7 +58,12 @@ class Session:
 
 
 def plan_run(
-    suite: str, selection: Selection, *, files: Sequence[str] = (), seconds: float | None = None, out: Path | None = None
+    suite: str,
+    selection: Selection,
+    *,
+    files: Sequence[str] = (),
+    seconds: float | None = None,
+    out: Path | None = None,
 ) -> Session:
     """Everything up to the first measurement; raises `UsageError` before any work starts."""
     loaded = load_suite(suite)

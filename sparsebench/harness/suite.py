@@ -91,7 +91,9 @@ def load_suite(name_or_path: str) -> Suite:
             raise UsageError(f"suite {name_or_path}: no such file; built-in suites: {', '.join(suite_names())}")
         return parse_suite(path.read_text(), str(path))
     if name_or_path not in suite_names():
-        raise UsageError(f"no suite is named {name_or_path!r}{nearest(name_or_path, suite_names())} (or give a .toml file)")
+        raise UsageError(
+            f"no suite is named {name_or_path!r}{nearest(name_or_path, suite_names())} (or give a .toml file)"
+        )
     text = resources.files("sparsebench.suites").joinpath(f"{name_or_path}.toml").read_text()
     return parse_suite(text, f"{name_or_path}.toml")
 
@@ -201,7 +203,15 @@ def _check_value(key: str, value: Any, place: str) -> None:
         return
     wanted = TYPES.get(key, int)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        what = "true or false" if wanted is bool else "text" if wanted is str else "a whole number" if wanted is int else "a number"
+        what = (
+            "true or false"
+            if wanted is bool
+            else "text"
+            if wanted is str
+            else "a whole number"
+            if wanted is int
+            else "a number"
+        )
         raise UsageError(f"{place}: {key} = {value!r}; write {what}")
     if key in ("blocks", "rounds", "threads", "batch", "epochs") and value < 1:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")

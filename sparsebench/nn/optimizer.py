@@ -27,7 +27,7 @@ def check_slots(optimizer: Optimizer, parameter: Tensor) -> None:
             continue
         raise UsageError(
             f"{type(optimizer).__name__} keeps {what} as {name!r} for a parameter {tuple(parameter.shape)}, "
-            "which cannot follow a pattern; change the model before the first step, or use an optimizer with elementwise state"
+            "which cannot follow a pattern; change the model before the first step"
         )
 
 

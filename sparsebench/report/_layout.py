@@ -119,9 +119,14 @@ class Footnotes:
 
 def wrap(text: str, width: int = WIDTH, indent: int = 2, hang: int = 4) -> list[str]:
     """A paragraph as lines of at most `width`, the first indented by `indent`, the others by `hang`."""
-    return textwrap.wrap(" ".join(text.split()), width, initial_indent=" " * indent, subsequent_indent=" " * hang) or [
-        ""
-    ]
+    return textwrap.wrap(
+        " ".join(text.split()),
+        width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * hang,
+        break_on_hyphens=False,
+        break_long_words=False,  # a path or a command is only of use whole
+    ) or [""]
 
 
 def failure_mark(row: Row, footnotes: Footnotes) -> str:

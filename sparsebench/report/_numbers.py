@@ -24,14 +24,26 @@ def ms(value: float | None) -> str:
 
 def ratio(value: float | None) -> str:
     """A ratio of times: "2.31x"."""
-    return "" if value is None else f"{digits(value)}x"
+    return "" if value is None else f"{_two_places(value)}x"
 
 
 def span(low: float | None, high: float | None) -> str:
-    """A range: "2.25-2.40"; empty where there is none, or nothing between its ends."""
+    """A range of times: "2.25-2.40"; empty where there is none, or nothing between its ends."""
     if low is None or high is None or low == high:
         return ""
     return f"{digits(low)}-{digits(high)}"
+
+
+def ratio_span(low: float | None, high: float | None) -> str:
+    """A range of ratios: "0.48-0.51"."""
+    if low is None or high is None or low == high:
+        return ""
+    return f"{_two_places(low)}-{_two_places(high)}"
+
+
+def _two_places(value: float) -> str:
+    """Two places, as the eye compares ratios with 1.00; three digits where that would hide them."""
+    return f"{value:.2f}" if 0.1 <= value < 10 else digits(value)
 
 
 def percent(change: float | None, signed: bool = True) -> str:

@@ -16,7 +16,7 @@ from sparsebench.report._layout import (
     where_and_when,
     wrap,
 )
-from sparsebench.report._numbers import mebibytes, metric, ms, plain, ratio, span
+from sparsebench.report._numbers import mebibytes, metric, ms, plain, ratio, ratio_span, span
 from sparsebench.report._verdicts import comparison_table
 from sparsebench.runs.compare import Comparison
 from sparsebench.runs.contests import Contest
@@ -94,7 +94,7 @@ def _entry(row: Row | None, footnotes: Footnotes, ranges: bool) -> str:
     best = BEST if row.is_best else ""
     if row.is_baseline or row.ratio is None:
         return f"{ms(row.ms)}{best} {span(row.ms_low, row.ms_high) if ranges else ''}".strip()
-    return f"{ratio(row.ratio)}{best} {span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
+    return f"{ratio(row.ratio)}{best} {ratio_span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
 
 
 def _name(rows: Iterable[Row]) -> str:
@@ -104,35 +104,38 @@ def _name(rows: Iterable[Row]) -> str:
 
 
 def _details(panel: Panel, footnotes: Footnotes) -> list[str]:
-    """One table for each column: variants down; time, ratio, parts of the step, metrics and memory across."""
+    """Two tables for each column, variants down: time, ratio, metrics, memory; then the parts of a step."""
     lines: list[str] = []
     for column in panel.columns:
         rows = [columns[column] for columns in panel.rows.values() if column in columns]
         first = f"{panel.axis} {plain(column)}".strip()
-        lines += fit([_detail_rows(rows, first, footnotes, ranges) for ranges in (True, False)])
+        lines += [*([""] if lines else []), *fit([_result_rows(rows, first, footnotes)])]
+        if any(row.splits_ms for row in rows):
+            lines += ["", *fit([_split_rows(rows)])]
     return lines
 
 
-def _detail_rows(rows: Sequence[Row], first: str, footnotes: Footnotes, ranges: bool) -> list[list[str]]:
-    splits = list(dict.fromkeys(key for row in rows for key in row.splits_ms))
+def _result_rows(rows: Sequence[Row], first: str, footnotes: Footnotes) -> list[list[str]]:
     metrics = list(dict.fromkeys(key for row in rows for key in row.metrics))
-    head = [first, "time", "ratio", *splits, *(name.replace("_", " ") for name in metrics), "memory"]
+    head = [first, "time", "ratio", *(name.replace("_", " ") for name in metrics), "memory"]
     body = []
     for row in rows:
         if row.ms is None:
             body.append([_name([row]), failure_mark(row, footnotes)])
             continue
-        body.append(
-            [
-                _name([row]),
-                ms(row.ms) + (BEST if row.is_best else ""),
-                f"{ratio(row.ratio)} {span(row.ratio_low, row.ratio_high) if ranges else ''}".strip(),
-                *(ms(row.splits_ms.get(key)).removesuffix(" ms") for key in splits),
-                *(metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics),
-                mebibytes(row.rss_peak),
-            ]
-        )
+        time = f"{ms(row.ms)}{BEST if row.is_best else ''} {span(row.ms_low, row.ms_high)}"
+        compared = "" if row.is_baseline else f"{ratio(row.ratio)} {ratio_span(row.ratio_low, row.ratio_high)}"
+        told = (metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics)
+        body.append([_name([row]), time.strip(), compared.strip(), *told, mebibytes(row.rss_peak)])
     return [head, *body]
+
+
+def _split_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Where the time of a step goes."""
+    splits = list(dict.fromkeys(key for row in rows for key in row.splits_ms))
+    timed = [row for row in rows if row.splits_ms]
+    body = [[_name([row]), *(ms(row.splits_ms.get(key)) for key in splits)] for row in timed]
+    return [["of which", *splits], *body]
 
 
 def _who_wins(contests: Sequence[Contest]) -> list[str]:
@@ -161,7 +164,7 @@ def _standing_rows(group: Sequence[Contest], ranges: bool) -> list[list[str]]:
             found = next((s for s in contest.standings if s.variant == variant), None)
             best = BEST if variant == contest.winner else ""
             told = "" if found is None else f"{ratio(found.ratio)}{best}"
-            row.append(f"{told} {span(found.low, found.high) if found and ranges else ''}".strip())
+            row.append(f"{told} {ratio_span(found.low, found.high) if found and ranges else ''}".strip())
         body.append(row)
     return [head, *body, ["cells", *(f"{c.cells} of {c.cells_planned}" for c in group)]]
 
@@ -185,6 +188,10 @@ def _fastest(group: Sequence[Contest]) -> list[str]:
 
 
 def _left_out(group: Sequence[Contest]) -> list[str]:
-    """Who does not stand, and why."""
-    reasons = dict.fromkeys(f"{v}: {why}" for contest in group for v, why in contest.left_out.items())
-    return [f"left out: {'; '.join(reasons)}"] if reasons else []
+    """Who does not stand, where and why."""
+    where: dict[str, list[str]] = {}
+    for contest in group:
+        for variant, why in contest.left_out.items():
+            where.setdefault(f"{variant}: {why}", []).append(_sparsity(contest))
+    said = (f"{told} at {', '.join(p)}" if len(p) < len(group) else told for told, p in where.items())
+    return [f"left out: {'; '.join(said)}"] if where else []

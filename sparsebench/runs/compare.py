@@ -101,9 +101,7 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
     judged = force or not differences
     notes = [f"hosts differ in {difference}" for difference in differences]
     if notes:
-        notes.append(
-            "judged all the same: forced" if force else "shown side by side, not judged; --force judges"
-        )
+        notes.append("judged all the same: forced" if force else "shown side by side, not judged; --force judges")
     cells = {cell_key(c.case, c.cell): c for c in (*head.info.cells, *base.info.cells)}
     versions = {cell_key(c.case, c.cell): c.version for c in head.info.cells}
     sides = _sides(base), _sides(head)
@@ -114,9 +112,7 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
             old, new = (side.get(key, {}).get(variant, _Side(MISSING, "")) for side in sides)
             row = _change(info, variant, old, new, info.margin if margin is None else margin)
             if versions.get(key, info.version) != info.version:
-                reason = (
-                    f"the case itself changed (version {info.version} -> {versions[key]}): never compared"
-                )
+                reason = f"the case itself changed (version {info.version} -> {versions[key]}): never compared"
                 row = msgspec.structs.replace(row, verdict="not judged", reason=reason, **_BLANK)
             elif not judged:
                 row = _unjudged(row)
@@ -210,9 +206,7 @@ def _change(info: CellInfo, variant: str, base: _Side, head: _Side, margin: floa
         estimate, low, high = hodges_lehmann_two(base.ratios, head.ratios, ALPHA)
         verdict, reason = judge(base.ratios, head.ratios, margin, base.ns or 0.0)
         bounds = (math.exp(x) if math.isfinite(x) else None for x in (low, high))
-        row = msgspec.structs.replace(
-            row, change=math.exp(estimate), **dict(zip(("low", "high"), bounds, strict=True))
-        )
+        row = msgspec.structs.replace(row, change=math.exp(estimate), **dict(zip(("low", "high"), bounds, strict=True)))
     return msgspec.structs.replace(row, verdict=verdict, reason=reason)
 
 
@@ -235,9 +229,7 @@ def judge(base: Sequence[float], head: Sequence[float], margin: float, base_ns: 
     return "inconclusive", "the interval reaches across a margin; more blocks narrow it"
 
 
-def _judge_few(
-    base: Sequence[float], head: Sequence[float], margins: float, floor: float
-) -> tuple[Verdict, str]:
+def _judge_few(base: Sequence[float], head: Sequence[float], margins: float, floor: float) -> tuple[Verdict, str]:
     """Too few blocks for an interval: only a slowdown that cannot be missed is called."""
     limit = max(margins, floor)
     if min(len(base), len(head)) >= FEW_BLOCKS and min(head) > max(base):

@@ -100,7 +100,8 @@ def _who_stands(cells: Sequence[Mapping[str, Row]]) -> tuple[list[str], dict[str
         if not here[0].same_class:
             left_out[variant] = f"another precision class ({here[0].precision})"
         elif not solved or solved < SHARE * len(cells):
-            left_out[variant] = f"{solved} of {len(cells)} cells solved"
+            why = ", ".join(dict.fromkeys(row.status for row in here if row.status != "ok")) or "no ratio"
+            left_out[variant] = f"{why} in {len(cells) - solved} of {len(cells)}"
         else:
             standing.append(variant)
     return standing, left_out

@@ -26,9 +26,7 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     order: list[int] = []  # place of this variant in each round
     reason: str | None = None  # one sentence
     t_ns: list[float] = []  # wall nanoseconds of one repetition, a number for every round
-    dropped: list[
-        int
-    ] = []  # rounds that something else on the machine spoiled, for any variant: not to be used
+    dropped: list[int] = []  # rounds that something else on the machine spoiled, for any variant: not to be used
     loops: int = 0
     splits_ns: dict[str, float] = {}  # data, forward, backward, optimizer, mask: median over rounds
     metrics: dict[str, float] = {}  # accuracy, loss, …

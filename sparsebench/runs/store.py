@@ -59,22 +59,14 @@ def _read_info(folder: Path) -> RunInfo:
         data = file.read_bytes()
     except FileNotFoundError:
         if folder.is_dir() and not any(folder.iterdir()):
-            raise RunError(
-                f"{folder}: an empty folder, not a run; give the folder that holds {INFO}"
-            ) from None
-        raise RunError(
-            f"{folder}: no {INFO} in it, so not a run; give the folder that holds {INFO}"
-        ) from None
+            raise RunError(f"{folder}: an empty folder, not a run; give the folder that holds {INFO}") from None
+        raise RunError(f"{folder}: no {INFO} in it, so not a run; give the folder that holds {INFO}") from None
     except OSError as error:
-        raise RunError(
-            f"{file}: cannot be read ({error.strerror}); give a folder that holds {INFO}"
-        ) from None
+        raise RunError(f"{file}: cannot be read ({error.strerror}); give a folder that holds {INFO}") from None
     try:
         schema = msgspec.json.decode(data, type=_Head).schema
         if schema > SCHEMA:
-            raise RunError(
-                f"{file}: schema {schema} is newer than {SCHEMA}, the newest known here; update sparsebench"
-            )
+            raise RunError(f"{file}: schema {schema} is newer than {SCHEMA}, the newest known here; update sparsebench")
         return msgspec.json.decode(data, type=RunInfo)
     except msgspec.MsgspecError as error:
         raise RunError(f"{file}: not the head of a run ({error}); restore it or run again") from None
@@ -139,9 +131,7 @@ class RunWriter:
         try:
             for name in (INFO, SAMPLES):
                 if (folder / name).exists():
-                    raise RunError(
-                        f"{folder}: holds a run already; go on with it by --resume, or give another --out"
-                    )
+                    raise RunError(f"{folder}: holds a run already; go on with it by --resume, or give another --out")
             write_atomically(folder / INFO, msgspec.json.format(_encode(info), indent=2) + b"\n")
             return cls(folder, lock, Run(info, (), (), folder))
         except BaseException:
@@ -218,9 +208,7 @@ def write_atomically(file: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise RunError(
-            f"{file}: cannot be written ({error.strerror}); make room or give another --out"
-        ) from None
+        raise RunError(f"{file}: cannot be written ({error.strerror}); make room or give another --out") from None
 
 
 def _sync_folder(folder: Path) -> None:

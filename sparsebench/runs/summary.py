@@ -103,17 +103,14 @@ def summarize(run: Run) -> RunSummary:
     )
 
 
-def _rows_of_cell(
-    info: CellInfo, found: Mapping[str, dict[int, Sample]], precision: Mapping[str, str]
-) -> list[Row]:
+def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], precision: Mapping[str, str]) -> list[Row]:
     """The rows of one cell, the fastest of the baseline's precision class marked."""
     variants = [*info.variants, *(v for v in found if v not in info.variants)]
     rows = [_row(info, variant, found.get(variant, {}), found.get(info.baseline, {})) for variant in variants]
     classes = {row.variant: precision.get(row.variant, "float32") for row in rows}
     wanted = classes.get(info.baseline, "float32")
     rows = [
-        msgspec.structs.replace(r, precision=classes[r.variant], same_class=classes[r.variant] == wanted)
-        for r in rows
+        msgspec.structs.replace(r, precision=classes[r.variant], same_class=classes[r.variant] == wanted) for r in rows
     ]
     best = best_of(rows)
     return [msgspec.structs.replace(row, is_best=row.variant == best) for row in rows]
@@ -216,9 +213,7 @@ def _notes(info: CellInfo, samples: list[Sample], timed: int) -> tuple[str, ...]
     notes = list(dict.fromkeys(s.note for s in samples if s.note))
     spoiled = sum(s.status in ("ok", "contaminated") and block_ns(s) is None for s in samples)
     if timed and spoiled > MAX_CONTAMINATED * len(samples):
-        notes.append(
-            f"{spoiled} of {len(samples)} blocks were spoiled by other work: take the time as a hint"
-        )
+        notes.append(f"{spoiled} of {len(samples)} blocks were spoiled by other work: take the time as a hint")
     if timed and len(samples) < info.blocks:
         notes.append(f"{len(samples)} of {info.blocks} blocks measured; --resume completes the run")
     return tuple(notes)

@@ -15,7 +15,7 @@ from sparsebench.plugin import BackendSpec, hookimpl
 
 @hookimpl
 def sparsebench_backends():
-    return [BackendSpec(name="tiny", summary="one", load="nowhere:Nothing", ops=("linear",), requires=("no_such_thing",))]
+    return [BackendSpec(name="tiny", summary="one", load="a:B", ops=("linear",), requires=("no_such_thing",))]
 """
 
 

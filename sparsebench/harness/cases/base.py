@@ -69,5 +69,3 @@ def case_kind(name: str) -> CaseKind:
     """The module of a kind of case."""
     module: Any = import_module(f"sparsebench.harness.cases.{name}")
     return module
-
-

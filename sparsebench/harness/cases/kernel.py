@@ -119,5 +119,3 @@ class KernelJob:
     def scores(self) -> tuple[dict[str, float], dict[str, float]]:
         """A kernel has neither parts nor metrics."""
         return {}, {}
-
-

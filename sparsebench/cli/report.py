@@ -1,0 +1,47 @@
+"""`sparsebench report`: a finished run again, as tables or in another format."""
+
+from __future__ import annotations
+
+import click
+
+from sparsebench.cli.find import find_run
+from sparsebench.errors import UsageError
+from sparsebench.formats import export
+from sparsebench.formats import formats as foreign_formats
+from sparsebench.report import formats as report_formats
+from sparsebench.report import render
+from sparsebench.runs.store import Run, read_run
+from sparsebench.runs.summary import summarize
+
+FOR_PEOPLE = ("table", "markdown")  # these may follow one another; the others are one document each
+EPILOG = """\
+\b
+Examples:
+  sparsebench report latest
+  sparsebench report latest --format markdown > results.md
+  sparsebench report suite-cpu-2026 --format csv > results.csv
+  sparsebench report latest --format pyperf > run.json && pyperf stats run.json
+
+Next: sparsebench compare BASE HEAD
+"""
+
+
+@click.command("report", epilog=EPILOG)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option(
+    "--format", "form", default="table", show_default=True,
+    type=click.Choice([*report_formats(), *foreign_formats()]), help="How to show it.",
+)  # fmt: skip
+def command(runs: tuple[str, ...], form: str) -> None:
+    """Print finished runs again: as tables for a terminal, or in another format.
+
+    RUN is a run's folder, the beginning of its name or id, or `latest`.
+    """
+    if len(runs) > 1 and form not in FOR_PEOPLE:
+        raise UsageError(f"--format {form} is one document: give one run, not {len(runs)}")
+    found = [read_run(find_run(text)) for text in runs]
+    click.echo("\n".join(_text(run, form) for run in found), nl=False)
+
+
+def _text(run: Run, form: str) -> str:
+    return export(run, form) if form in foreign_formats() else render(summarize(run), form)

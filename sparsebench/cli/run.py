@@ -1,0 +1,231 @@
+"""`sparsebench run`: plan, verify, time, and print who wins."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparsebench.errors import UsageError
+
+if TYPE_CHECKING:
+    from sparsebench.harness.cells import Cell
+    from sparsebench.harness.session import Session
+    from sparsebench.runs.records import Sample
+
+EPILOG = """\
+\b
+Examples:
+  sparsebench run suite-smoke                          every part once, under a minute
+  sparsebench run suite-cpu --dry-run                  what would run, and why not
+  sparsebench run suite-cpu -k "conv and not 0.99"     some cases
+  sparsebench run suite-smoke --plugin my_kernel.py    your kernel beside the others
+  sparsebench run --resume results/suite-cpu-…         go on where a run was stopped
+
+Next: sparsebench report latest --format markdown
+"""
+FORMATS = ("table", "markdown", "json")
+OPTIONAL_FAILS = {"wrong": 3, "crash": 4, "timeout": 4, "oom": 4, "error": 4}  # status -> exit code
+
+
+@click.command("run", epilog=EPILOG)
+@click.argument("suite", required=False)
+@click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
+@click.option("--backend", "backends", multiple=True, metavar="NAME", help="Only this backend beside the baseline.")
+@click.option("--plugin", "files", multiple=True, metavar="FILE", help="A Python file with a sparsebench hook.")
+@click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
+@click.option("--blocks", type=click.IntRange(1), help="Blocks of fresh workers, instead of what the suite says.")
+@click.option("--seed", type=int, help="Seed of weights, inputs and masks.")
+@click.option("--quick", is_flag=True, help="One block, three rounds, the first value of every list.")
+@click.option("--dry-run", is_flag=True, help="List every row with what it would run, or why not.")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted run.")
+@click.option("--shard", metavar="I/N", callback=lambda *a: _shard(a[2]), help="The I-th of N parts of the cells.")
+@click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one answer.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder itself.")
+@click.option("--download", is_flag=True, help="Let data sets that are not here be downloaded (checksummed).")
+@click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+def command(
+    suite: str | None,
+    resume: str | None,
+    expression: str,
+    backends: tuple[str, ...],
+    files: tuple[str, ...],
+    dry_run: bool,
+    seconds: float | None,
+    out: Path | None,
+    download: bool,
+    style: str,
+    **rest: Any,
+) -> int:
+    """Verify and time every backend of SUITE (a name, or a .toml file), and print who wins.
+
+    Each kernel is proven right before it is timed; each row ends with a time, or with the reason why it has none.
+    Results are kept as they come: an interrupted run goes on with --resume.
+    """
+    import os
+
+    from sparsebench.harness.plan import Selection
+    from sparsebench.harness.session import plan_resume, plan_run
+
+    if (suite is None) == (resume is None):
+        raise UsageError("run needs a suite or --resume RUN (not both); see `sparsebench list suites`")
+    if download:
+        os.environ["SPARSEBENCH_DOWNLOAD"] = "1"  # the workers that load data sets inherit it
+    with _planning(style):
+        if resume is not None:
+            from sparsebench.cli.find import find_run
+
+            session = plan_resume(find_run(resume), seconds)
+        else:
+            selection = Selection(backends=backends, expression=expression, **rest)
+            session = plan_run(str(suite), selection, files=files, seconds=seconds, out=out)
+    _say_quarantined(session)
+    if dry_run:
+        click.echo(_dry(session))
+        return 0
+    return _run(session, style)
+
+
+def _run(session: Session, style: str) -> int:
+    from sparsebench.runs.store import read_run
+
+    interrupted = False
+    with session.open() as writer:
+        for problem in writer.problems:
+            click.echo(f"sparsebench: {problem}", err=True)
+        try:
+            with _interruptible(), _Progress() as progress:
+                from sparsebench.harness.runner import Runner
+
+                Runner(session.plan, writer, progress, session.seconds).run()
+        except KeyboardInterrupt:
+            interrupted = True
+    run = read_run(writer.folder)
+    _report(run, writer.folder, style, interrupted)
+    return 130 if interrupted else _exit_code(run.samples, session.plan.peers())
+
+
+def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
+    from sparsebench import report
+    from sparsebench.runs.summary import summarize
+
+    summary = summarize(run)
+    (folder / "report.md").write_text(report.render(summary, "markdown"))
+    click.echo(report.render(summary, style))
+    if style == "json":
+        return
+    click.echo(f"\nResults: {folder}")
+    if interrupted:
+        click.echo(f"Interrupted; go on with: sparsebench run --resume {folder}")
+    else:
+        click.echo(
+            f"Next: sparsebench report {folder} --format markdown, or compare it: sparsebench compare BASE {folder}"
+        )
+
+
+def _exit_code(samples: Sequence[Sample], peers: set[str]) -> int:
+    codes = {OPTIONAL_FAILS.get(s.status, 0) for s in samples if s.variant not in peers}
+    return next((code for code in (3, 4) if code in codes), 0)
+
+
+def _say_quarantined(session: Session) -> None:
+    for info in session.registry.plugins:
+        if info.error:
+            click.echo(f"sparsebench: plugin {info.name} is left out: {info.error}", err=True)
+
+
+def _dry(session: Session) -> str:
+    from tabulate import tabulate
+
+    plan = session.plan
+    rows = []
+    for cell in plan.cells:
+        axes = " ".join(f"{k}={v}" for k, v in cell.axes.items())
+        for variant in plan.variants[cell.key]:
+            status, reason = plan.barred.get((cell.key, variant), ("", ""))
+            rounds = f"{cell.case.blocks} blocks"
+            rows.append([cell.case.name, axes, variant, f"{status}: {reason}" if status else f"{cell.title}; {rounds}"])
+    table = tabulate(rows, ["case", "cell", "variant", "what it would run, or why not"], "simple",
+                     maxcolwidths=[16, 24, 14, 38])  # fmt: skip
+    runs = sum(len(plan.running(cell)) for cell in plan.cells)
+    return f"{table}\n\n{len(rows)} rows, {runs} would run.\nNext: sparsebench run {plan.suite.name}"
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if not text:
+        return (1, 1)
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--shard {text}: write I/N with 1 <= I <= N, as in --shard 1/4")
+    return (int(index), int(count))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: workers gone, everything measured kept."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _planning(style: str) -> Iterator[None]:
+    """A sign of life while plugins are asked what they can do."""
+    if not sys.stderr.isatty() or style == "json":
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("asking every backend what it can do …"):
+        yield
+
+
+class _Progress:
+    """A listener that shows how far the run is, on stderr: a bar on a terminal, a line for each block elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.live = sys.stderr.isatty()
+        self.block = -1
+        from rich.console import Console
+
+        self.bar = Progress(
+            TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True, disable=not self.live,
+        )  # fmt: skip
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def begin(self, total: int, done: int) -> None:
+        """How much there is."""
+        self.total, self.finished = total, done
+        self.task = self.bar.add_task("starting", total=total, completed=done)
+
+    def cell(self, cell: Cell, block: int) -> None:
+        """What is measured now."""
+        self.bar.update(self.task, description=f"block {block + 1}: {cell.case.name}")
+        if not self.live and block != self.block:
+            self.block = block
+            click.echo(f"block {block + 1}: {self.finished} of {self.total} measurements done", err=True)
+
+    def done(self, samples: Sequence[Sample]) -> None:
+        """One more."""
+        self.finished += 1
+        self.bar.update(self.task, advance=1)

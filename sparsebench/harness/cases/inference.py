@@ -1,0 +1,45 @@
+"""Inference cases: the forward of a whole pruned model, its logits compared with the dense model's all along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparsebench.harness.cases.base import Order
+from sparsebench.harness.cases.models import ModelJob, unsupported, write_truth
+from sparsebench.verify import Finding, compare_models
+
+__all__ = ["InferenceJob", "make", "unsupported", "write_oracle"]
+
+
+def write_oracle(order: Order, path: Path) -> None:
+    """Logits in eval mode."""
+    write_truth(order, path, train_mode=False)
+
+
+def make(order: Order, backend: Any) -> InferenceJob:
+    """The model of one variant."""
+    return InferenceJob(order, backend)
+
+
+class InferenceJob(ModelJob):
+    """One forward of a batch in eval mode without gradients."""
+
+    train_mode = False
+
+    def prepare(self, parameters: Mapping[str, Any]) -> None:
+        """Eval mode, and the better layout for the dense model."""
+        self.model.eval()
+        self.choose_layout(self.run)
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """One batch."""
+        self.logits = self.model(self.inputs)
+
+    def inspect(self) -> Finding:
+        """The last batch's logits."""
+        return compare_models("logits", [self.logits], self.truth["first logits"], self.order.precision)

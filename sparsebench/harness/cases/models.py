@@ -1,0 +1,217 @@
+"""What inference and training cases share: a seeded, pruned model, its sparse twin over a backend, and the dense truth.
+
+The truth is the dense masked model in float64: logits in eval mode, and for training logits and gradients in train mode,
+each for two sets of weights, so that a kernel that keeps old values is caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparsebench.errors import DatasetMissing, UnsupportedError
+from sparsebench.harness.cases.base import Order
+from sparsebench.nn import choose, sparse_layers, sparsify
+from sparsebench.pruning.host import fixed_masks
+from sparsebench.pruning.masks import apply_masks
+from sparsebench.timing import race
+from sparsebench.training.data import Examples, Splits, availability, load_splits
+from sparsebench.verify import Finding, compare_models
+
+Truth = dict[str, list[Tensor]]
+
+
+@dataclass
+class Subject:
+    """A pruned model and the data it meets; `masks` by parameter name, `batch` the first examples of the training set."""
+
+    model: nn.Module
+    masks: dict[str, Tensor]
+    splits: Splits
+    batch: Examples
+
+
+def build(order: Order) -> Subject:
+    """The dense masked model of an order, the same in every process."""
+    p, entries = order.parameters, order.entries
+    spec = entries["model"].spec
+    splits, in_channels = load_splits(entries["dataset"], spec.inputs)
+    seed = int(p["seed"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = entries["model"].load()(num_classes=entries["dataset"].spec.classes, in_channels=in_channels)
+    method, allocator = entries["method"].load()(), entries["allocator"].load()()
+    masks = fixed_masks(model, method, allocator, float(p["sparsity"]), seed, p.get("exclude", ()))
+    apply_masks(model, masks)
+    size = int(p["batch"])
+    batch = Examples(splits.train.inputs[:size].contiguous(), splits.train.labels[:size])
+    return Subject(model, masks, splits, batch)
+
+
+def unsupported(order: Order, backend: Any) -> str | None:
+    """Whether data set and backend can do the order; raises `DatasetMissing`."""
+    missing = availability(order.entries["dataset"])
+    if missing:
+        raise DatasetMissing(missing)
+    if getattr(backend, "dense", False):
+        return None
+    subject = build(order)
+    choices = choose(subject.model, example_input=subject.batch.inputs, backend=backend, masks=subject.masks)
+    if any(choice.backend is not None for choice in choices):
+        return None
+    reasons = [choice.reason for choice in choices]
+    return f"it can do no sparse layer of {order.parameters['model']}: {'; '.join(dict.fromkeys(reasons))}"[:300]
+
+
+def write_truth(order: Order, path: Path, train_mode: bool) -> None:
+    """The dense model's results in float64 for both sets of weights."""
+    subject = build(order)
+    subject.model.double()
+    truth: Truth = {}
+    for name in ("first", "second"):
+        if name == "second":
+            _change_weights(subject.model, subject.masks)
+        for key, tensors in observe(subject.model, subject.batch, subject.masks, train_mode).items():
+            truth[f"{name} {key}"] = [tensor.float() for tensor in tensors]
+    torch.save(truth, path)
+
+
+def observe(model: nn.Module, batch: Examples, masks: Mapping[str, Tensor], train_mode: bool) -> Truth:
+    """What is compared: logits, and in train mode the gradients of all parameters (of kept weights alone)."""
+    dtype = next(model.parameters()).dtype
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        if not train_mode:
+            model.eval()
+            with torch.no_grad():
+                return {"logits": [model(batch.inputs.to(dtype)).clone()]}
+        model.train()
+        model.zero_grad()
+        logits = model(batch.inputs.to(dtype))
+        F.cross_entropy(logits, batch.labels).backward()
+        return {"logits": [logits.detach()], "gradients": list(_gradients(model, masks))}
+    finally:
+        model.zero_grad()
+        for name, buffer in model.named_buffers():  # batch-norm statistics stay as they were
+            buffer.copy_(buffers[name])
+        for module, mode in modes:
+            module.training = mode
+
+
+def _gradients(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """Gradients by the dense model's names, in their order; those of a sparse layer scattered into the dense shape."""
+    layers = sparse_layers(model)
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
+        if owner in layers and leaf == "values":
+            found[f"{owner}.weight"] = layers[owner].snapshot().with_values(gradient).to_dense()
+        else:
+            found[name] = gradient * masks[name] if name in masks else gradient.clone()
+    for name in sorted(found):
+        yield found[name].contiguous()
+
+
+@torch.no_grad()
+def _change_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Another set of weights on the same pattern: every weight scaled by a factor of its own, between 0.5 and 1.5."""
+    layers = sparse_layers(model)
+    parameters = dict(model.named_parameters())
+    for name, mask in masks.items():
+        factor = torch.linspace(0.5, 1.5, mask.numel()).reshape(mask.shape)
+        owner = name.rpartition(".")[0]
+        if owner in layers:
+            parameters[f"{owner}.values"].mul_(layers[owner].snapshot().gather(factor))
+            layers[owner].refresh()
+        else:
+            parameters[name].mul_(factor)
+
+
+class ModelJob:
+    """A model of one variant: sparse layers over its backend, or the dense model itself."""
+
+    train_mode = False
+
+    def __init__(self, order: Order, backend: Any) -> None:
+        self.order, self.note = order, ""
+        self.subject = build(order)
+        self.dense = bool(getattr(backend, "dense", False))
+        model, masks, batch = self.subject.model, self.subject.masks, self.subject.batch
+        if not self.dense:
+            self.model = sparsify(model, example_input=batch.inputs, backend=backend, masks=masks)
+            count = len(sparse_layers(self.model))
+            if not count:
+                raise UnsupportedError("it can do no sparse layer of this model")
+            self.note = f"{count} sparse layers"
+        else:
+            self.model = model
+        self.inputs = batch.inputs
+        self.state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.truth: Truth = torch.load(order.oracle, mmap=True, weights_only=True)
+
+    def verify(self) -> Finding:
+        """Logits and gradients for two sets of weights, against the dense model in float64."""
+        self.restore()
+        worst = self._compare("first")
+        if worst.ok:
+            _change_weights(self.model, self.subject.masks)
+            second = self._compare("second")
+            worst = max(worst, second, key=lambda finding: (not finding.ok, finding.max_rel_err))
+        self.restore()
+        return worst
+
+    def recheck(self) -> Finding:
+        """From the first weights, once more."""
+        self.restore()
+        return self._compare("first")
+
+    def restore(self) -> None:
+        """Put the first weights back."""
+        with torch.no_grad():
+            for name, tensor in self.model.state_dict().items():
+                tensor.copy_(self.state[name])
+        for layer in sparse_layers(self.model).values():
+            layer.refresh()
+
+    def _compare(self, which: str) -> Finding:
+        batch = Examples(self.inputs, self.subject.batch.labels)
+        seen = observe(self.model, batch, self.subject.masks, self.train_mode)
+        findings = [compare_models(f"{which} {key}", got, self.truth[f"{which} {key}"], self.order.precision)
+                    for key, got in seen.items()]  # fmt: skip
+        return max(findings, key=lambda finding: (not finding.ok, finding.max_rel_err))
+
+    def choose_layout(self, run: Callable[[], object]) -> None:
+        """The dense model in the better of torch's two layouts; what the first block found serves the others."""
+        if not self.dense or self.inputs.dim() != 4:
+            return
+        file = self.order.oracle.with_suffix(".layout")
+        if not file.exists():
+            times = race({name: self._in_layout(name, run) for name in ("NCHW", "channels-last")}, rounds=1)
+            file.write_text(min(times, key=lambda name: times[name]))
+            self.restore()
+        self.note = file.read_text()
+        self._lay_out(self.note)
+
+    def _in_layout(self, name: str, run: Callable[[], object]) -> Callable[[], object]:
+        def laid_out() -> None:
+            self._lay_out(name)
+            run()
+
+        return laid_out
+
+    def _lay_out(self, name: str) -> None:
+        layout = torch.channels_last if name == "channels-last" else torch.contiguous_format
+        self.model.to(memory_format=layout)  # type: ignore[call-overload]
+        self.inputs = self.inputs.contiguous(memory_format=layout)
+
+    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Nothing beside the time."""
+        return {}, {}

@@ -1,0 +1,154 @@
+"""The whole run in GitHub's Markdown: every row with time, range, GFLOP/s, checks and losses; nothing is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sparsebench.report._grid import grid
+from sparsebench.report._layout import (
+    UNITS,
+    Footnotes,
+    Panel,
+    failure_mark,
+    loss_lines,
+    note_lines,
+    panels,
+    where_and_when,
+)
+from sparsebench.report._numbers import digits, mebibytes, metric, plain, ratio, ratio_span, span
+from sparsebench.report._verdicts import HEAD, by_case, change_cells, counted, heading_lines
+from sparsebench.runs.compare import Comparison
+from sparsebench.runs.contests import Contest
+from sparsebench.runs.summary import Row, RunSummary
+
+
+def render(summary: RunSummary) -> str:
+    """The run as a Markdown page."""
+    lines = [f"# {summary.info.suite.get('name', 'run')}: {summary.info.id}", "", where_and_when(summary.info), ""]
+    lines += [f"`{' '.join(summary.info.argv)}`", ""]
+    lines += [
+        "Times are medians over blocks (fresh processes), caches warm, with the range over blocks. A ratio is the",
+        "baseline's time over this one's, paired within rounds: above 1 is faster. **Bold** is the fastest of the",
+        "baseline's precision class. Useful GFLOP/s count the kept weights, dense-equivalent ones all.",
+    ]
+    found = panels(summary.rows)
+    for kind in dict.fromkeys(panel.kind for panel in found):
+        lines += ["", f"## {kind}"]
+        of_kind = [panel for panel in found if panel.kind == kind]
+        for case in dict.fromkeys(panel.case for panel in of_kind):
+            lines += _case([panel for panel in of_kind if panel.case == case])
+    lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
+    lines += ["", *_table(_contest_rows(summary.contests)), "", "## What was not used", ""]
+    lines += [f"- {escaped(text)}" for text in loss_lines(summary)]
+    lines += ["", "## Where", "", *_table(_host_rows(summary))]
+    return "\n".join(lines) + "\n"
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Two runs as a Markdown page."""
+    footnotes = Footnotes()
+    lines = ["# Comparison", "", *(f"- {escaped(text)}" for text in heading_lines(comparison))]
+    lines += ["", f"**{counted(comparison)}**"]
+    for case, rows in by_case(comparison).items():
+        lines += ["", f"## {case}", "", *_table([HEAD, *(change_cells(row, footnotes) for row in rows)])]
+    lines += ["", *(f"- {escaped(text)}" for text in footnotes.lines(10_000))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that neither ends a table's cell nor begins one of HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return grid([[escaped(cell) for cell in row] for row in rows], "github")
+
+
+def _case(parts: Sequence[Panel]) -> list[str]:
+    footnotes = Footnotes()
+    lines: list[str] = []
+    for panel in parts:
+        lines += ["", f"### {escaped(panel.heading)}", "", *_table(_rows(panel, footnotes))]
+    notes = note_lines(row for panel in parts for row in panel.all_rows())
+    told = [*(text.strip() for text in footnotes.lines(10_000)), *notes]
+    return lines + ([""] + [f"- {escaped(text)}" for text in told] if told else [])
+
+
+def _rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
+    rows = [row for column in panel.columns for row in _of_column(panel, column)]
+    splits = _keys(row.splits_ms for row in rows)
+    metrics = _keys(row.metrics for row in rows)
+    head = [panel.axis, "variant", UNITS.get(panel.kind, "ms"), "range", "ratio", "range", "useful GFLOP/s"]
+    head += ["dense-eq. GFLOP/s", *splits, *(name.replace("_", " ") for name in metrics)]
+    head += ["memory", "error / tolerance", "blocks", "dropped rounds", "precision"]
+    return [head, *(_row(panel, row, splits, metrics, footnotes) for row in rows)]
+
+
+def _row(panel: Panel, row: Row, splits: Sequence[str], metrics: Sequence[str], footnotes: Footnotes) -> list[str]:
+    time = failure_mark(row, footnotes) if row.ms is None else digits(row.ms)
+    blocks = f"{row.blocks} of {row.blocks_planned}"
+    return [
+        plain(row.cell.get(panel.axis, "")),
+        f"**{row.variant}**" if row.is_best else row.variant,
+        time,
+        span(row.ms_low, row.ms_high),
+        ratio(row.ratio),
+        ratio_span(row.ratio_low, row.ratio_high),
+        digits(row.useful_gflops) if row.useful_gflops else "",
+        digits(row.dense_gflops) if row.dense_gflops else "",
+        *(digits(row.splits_ms[key]) if key in row.splits_ms else "" for key in splits),
+        *(metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics),
+        mebibytes(row.rss_peak),
+        _check(row),
+        f"{blocks}, {row.blocks_contaminated} spoiled" if row.blocks_contaminated else blocks,
+        f"{row.rounds_dropped} of {row.rounds}",
+        row.precision,
+    ]
+
+
+def _check(row: Row) -> str:
+    if row.max_rel_err is None:
+        return ""
+    return f"{row.max_rel_err:.1e}" + (f" / {row.tolerance:.1e}" if row.tolerance is not None else "")
+
+
+def _of_column(panel: Panel, column: object) -> Iterable[Row]:
+    return (columns[column] for columns in panel.rows.values() if column in columns)
+
+
+def _keys(tables: Iterable[dict[str, float]]) -> list[str]:
+    return list(dict.fromkeys(key for table in tables for key in table))
+
+
+def _contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
+    """One row for every standing, and one for every variant that does not stand."""
+    rows = [["cells", "place", "variant", "ratio", "range over blocks", "over"]]
+    for contest in contests:
+        axes = (f"{k} {plain(v)}" if k != "pass" else plain(v) for k, v in contest.axes.items())
+        name = ", ".join(filter(None, (contest.kind, contest.op, *axes)))
+        over = f"{contest.cells} of {contest.cells_planned}"
+        for place, standing in enumerate(contest.standings, start=1):
+            level = " (not told apart from the first)" if standing.variant in contest.level else ""
+            told = [ratio(standing.ratio), ratio_span(standing.low, standing.high), over]
+            rows.append([name, str(place), standing.variant + level, *told])
+        rows += [[name, "", variant, "", "", why] for variant, why in contest.left_out.items()]
+    return rows
+
+
+def _host_rows(summary: RunSummary) -> list[list[str]]:
+    """The fingerprint, the volatile notes, libraries, plugins and overrides, as recorded."""
+    info = summary.info
+    rows = [["field", "value"]]
+    for part in ("fingerprint", "volatile"):
+        rows += [[f"{part}.{key}", _said(value)] for key, value in info.host.get(part, {}).items()]
+    rows += [[f"library {name}", version] for name, version in info.libraries.items()]
+    rows += [[f"plugin {p.name}", f"{p.distribution} {p.version} {p.sha256[:12]}".strip()] for p in info.plugins]
+    rows += [[f"environment {name}", value] for name, value in info.environment.items()]
+    rows += [[f"option {name}", _said(value)] for name, value in info.options.items()]
+    return [*rows, ["folder", summary.path]]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

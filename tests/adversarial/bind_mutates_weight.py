@@ -1,0 +1,28 @@
+"""Scales the weight it is given, in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, Problem, SparseWeight, hookimpl
+from sparsebench.testing.honest import HonestBackend
+
+EXPECTED = {"status": "wrong", "reason": r"bind changed the weight"}
+
+
+class Backend(HonestBackend):
+    def bind(self, problem: Problem, weight: SparseWeight) -> Any:
+        weight.values.mul_(2)
+        return super().bind(problem, weight)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="bind-mutates-weight",
+            summary="scales the weight it is given, in place",
+            load=f"{__name__}:Backend",
+            ops=("linear", "conv2d"),
+        )
+    ]

@@ -1,0 +1,34 @@
+"""Draws from numpy's global generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, hookimpl
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+EXPECTED = {"status": "wrong", "reason": r"numpy's random state"}
+
+
+class Kernel(HonestKernel):
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        import numpy
+
+        numpy.random.rand()
+        return super().forward(x, bias)
+
+
+def backend() -> HonestBackend:
+    return HonestBackend(Kernel)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="changes-numpy-random-state",
+            summary="draws from numpy's global generator",
+            load=f"{__name__}:backend",
+            ops=("linear", "conv2d"),
+        )
+    ]

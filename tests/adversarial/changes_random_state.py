@@ -1,0 +1,34 @@
+"""Seeds torch's generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, hookimpl
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+EXPECTED = {"status": "wrong", "reason": r"torch's random state"}
+
+
+class Kernel(HonestKernel):
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        import torch
+
+        torch.manual_seed(0)
+        return super().forward(x, bias)
+
+
+def backend() -> HonestBackend:
+    return HonestBackend(Kernel)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="changes-random-state",
+            summary="seeds torch's generator",
+            load=f"{__name__}:backend",
+            ops=("linear", "conv2d"),
+        )
+    ]

@@ -1,0 +1,28 @@
+"""Returns text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, hookimpl
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+EXPECTED = {"status": "wrong", "reason": r"a str instead of a tensor"}
+
+
+class Kernel(HonestKernel):
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        return "the output"
+
+
+def backend() -> HonestBackend:
+    return HonestBackend(Kernel)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="forward-returns-text", summary="returns text", load=f"{__name__}:backend", ops=("linear", "conv2d")
+        )
+    ]

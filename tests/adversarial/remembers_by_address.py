@@ -1,0 +1,41 @@
+"""Returns what it returned before when x lies at the same address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, Problem, SparseWeight, hookimpl
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+EXPECTED = {"status": "wrong", "reason": r"other x in the same memory"}
+
+
+class Kernel(HonestKernel):
+    def __init__(self, problem: Problem, weight: SparseWeight) -> None:
+        super().__init__(problem, weight)
+        self.known: dict[int, Any] = {}
+
+    def set_values(self, values: Any) -> None:
+        super().set_values(values)
+        self.known = {}
+
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        if x.data_ptr() not in self.known:
+            self.known[x.data_ptr()] = super().forward(x, bias)
+        return self.known[x.data_ptr()].clone()
+
+
+def backend() -> HonestBackend:
+    return HonestBackend(Kernel)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="remembers-by-address",
+            summary="returns what it returned before when x lies at the same address",
+            load=f"{__name__}:backend",
+            ops=("linear", "conv2d"),
+        )
+    ]

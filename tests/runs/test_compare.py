@@ -1,0 +1,218 @@
+"""Two stored runs: nothing changed is never called a change, what got slower is, and hosts and cases must match."""
+
+import math
+import random
+
+import msgspec
+import pytest
+
+from sparsebench.runs.blocks import block_ns
+from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs, judge
+from sparsebench.runs.stats import median
+
+replace = msgspec.structs.replace
+BASE = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
+
+
+def slowed(share: float) -> dict[str, float]:
+    return BASE | {"cython": BASE["cython"] * (1 + share)}
+
+
+def verdicts(comparison, variant="cython"):
+    return [row.verdict for row in comparison.rows if row.variant == variant]
+
+
+def test_a_run_against_itself_is_never_slower_or_faster(run_of, cells_of):
+    """200 pairs of runs of 5 blocks, block values with a standard deviation of 1.5 %, hosts drifting by 20 %."""
+    cells = cells_of(sparsities=(0.9,))
+    found = set()
+    for seed in range(200):
+        base, head = (run_of(cells, seed=2 * seed + i, block_sd=0.0106, rounds=5, host_speed=1 + i / 5) for i in (0, 1))
+        found |= set(verdicts(compare_runs(base, head)))
+    assert found == {"inconclusive"}
+
+
+def test_twin_unanchored_times_call_drift_a_slowdown(run_of, cells_of):
+    """The rule that most tools use, medians and 5 %: wrong as soon as the machine itself is slower for a while."""
+    cells = cells_of(sparsities=(0.9,))
+    alarms = 0
+    for seed in range(20):
+        times = []
+        for i in (0, 1):
+            run = run_of(cells, seed=2 * seed + i, host_speed=1 + i / 5)
+            times.append(median([block_ns(s) for s in run.samples if s.variant == "cython"]))
+        alarms += times[1] / times[0] > 1.05
+    assert alarms > 10
+
+
+def test_a_fifth_slower_is_always_called_slower(run_of):
+    for seed in range(40):
+        comparison = compare_runs(run_of(seed=seed), run_of(times=slowed(0.2), seed=1000 + seed, host_speed=1.3))
+        assert verdicts(comparison) == ["slower", "slower"]
+        assert verdicts(comparison, "torch-csr") == ["inconclusive", "inconclusive"]
+        assert comparison.exit_code() == 1
+
+
+def test_a_change_is_reported_with_its_size_and_interval(run_of):
+    comparison = compare_runs(run_of(seed=1), run_of(times=slowed(0.2), seed=2))
+    row = next(r for r in comparison.rows if r.variant == "cython")
+    assert row.change == pytest.approx(1.2, rel=0.04)
+    assert row.low < row.change < row.high
+    assert (row.base_blocks, row.head_blocks, row.margin) == (5, 5, 0.03)
+    assert row.base_ms and row.head_ms
+
+
+@pytest.mark.parametrize(
+    ("share", "wanted"), [(0.0, "same"), (0.1, "slower"), (-0.1, "faster"), (0.03, "inconclusive")]
+)
+def test_ten_blocks_give_every_verdict(run_of, cells_of, share, wanted):
+    cells = cells_of(sparsities=(0.9,), blocks=10)
+    found = [
+        verdict
+        for seed in range(10)
+        for verdict in verdicts(
+            compare_runs(
+                run_of(cells, seed=seed, block_sd=0.008), run_of(cells, slowed(share), seed=99 + seed, block_sd=0.008)
+            )
+        )
+    ]
+    assert found.count(wanted) >= 9
+    assert set(found) <= {wanted, "inconclusive"}
+
+
+def test_few_blocks_call_nothing_faster_and_nothing_the_same(run_of):
+    assert set(verdicts(compare_runs(run_of(), run_of(times=slowed(-0.5), seed=5)))) == {"inconclusive"}
+    assert set(verdicts(compare_runs(run_of(), run_of()))) == {"inconclusive"}
+
+
+def noise(n, centre=0.0, sd=0.005, seed=3):
+    draw = random.Random(seed)
+    return [centre + draw.gauss(0, sd) for _ in range(n)]
+
+
+def test_few_blocks_must_not_touch_and_exceed_three_margins():
+    far, near = math.log(1.12), math.log(1.07)
+    assert judge(noise(5), noise(5, far), 0.03, 1e6)[0] == "slower"
+    assert judge(noise(5), noise(5, near), 0.03, 1e6)[0] == "inconclusive"  # apart, but not by three margins
+    assert judge([*noise(4), far], noise(5, far), 0.03, 1e6)[0] == "inconclusive"  # the ranges touch
+    assert judge(noise(4), noise(5, far), 0.03, 1e6)[0] == "inconclusive"
+    assert judge(noise(10), noise(9, far), 0.03, 1e6)[0] == "slower"
+    assert judge(noise(5), noise(5, far), 0.05, 1e6)[0] == "inconclusive"  # margins of 5 %
+
+
+def test_changes_under_20_us_do_not_count():
+    double = math.log(2)
+    assert judge(noise(10), noise(10, double), 0.03, 100_000)[0] == "slower"
+    assert judge(noise(10), noise(10, double), 0.03, 10_000)[0] == "same"  # from 10 to 20 us
+    verdict, reason = judge(noise(5), noise(5, double), 0.03, 10_000)
+    assert verdict == "inconclusive"
+    assert "20 us" in reason
+
+
+def test_the_margin_can_be_given(run_of, cells_of):
+    cells = cells_of(sparsities=(0.9,), blocks=10)
+    base, head = run_of(cells, block_sd=0.005), run_of(cells, slowed(0.08), seed=7, block_sd=0.005)
+    assert verdicts(compare_runs(base, head)) == ["slower"]
+    assert verdicts(compare_runs(base, head, margin=0.2)) == ["same"]
+
+
+def test_the_baseline_is_the_anchor_and_not_judged(run_of):
+    comparison = compare_runs(run_of(), run_of(times=BASE | {"torch-dense": 9e6}))
+    assert set(verdicts(comparison, "torch-dense")) == {"anchor"}
+
+
+OTHER_HOST = {"fingerprint": {"cpu": "Xeon", "cores_allowed": 2, "libraries": {"torch": "2.12"}}}
+
+
+def test_other_hosts_are_shown_and_not_judged(run_of):
+    base, head = run_of(), run_of(times=slowed(0.5), host=OTHER_HOST)
+    comparison = compare_runs(base, head)
+    assert set(verdicts(comparison)) == {"not judged"}
+    assert not comparison.judged
+    assert comparison.exit_code() == 0
+    assert "hosts differ in cpu: AMD EPYC 7713 / Xeon" in comparison.notes
+    assert "hosts differ in libraries.torch: 2.13 / 2.12" in comparison.notes
+    assert not any("cores_allowed" in note for note in comparison.notes)
+    assert all(row.change for row in comparison.rows if row.variant == "cython")
+    forced = compare_runs(base, head, force=True)
+    assert set(verdicts(forced)) == {"slower"}
+    assert forced.judged
+    assert "forced" in forced.notes[-1]
+
+
+def test_volatile_notes_do_not_matter(run_of):
+    host = {"fingerprint": {"cpu": "AMD EPYC 7713", "cores_allowed": 2, "libraries": {"torch": "2.13"}}}
+    assert compare_runs(run_of(host=host | {"volatile": {"mhz": 1}}), run_of(host=host)).judged
+
+
+def test_a_case_that_changed_is_never_compared(run_of, cells_of):
+    changed = [replace(c, version="v2") if c.cell["sparsity"] == 0.9 else c for c in cells_of()]
+    comparison = compare_runs(run_of(), run_of(changed, slowed(0.5)), force=True)
+    assert verdicts(comparison) == ["slower", "not judged"]
+    row = comparison.rows[-1]
+    assert "v1 -> v2" in row.reason
+    assert row.change is None
+
+
+def ended(status, variant="cython"):
+    def change(s):
+        timed = status in ("ok", "contaminated")
+        return s if s.variant != variant else replace(s, status=status, reason="r", t_ns=s.t_ns if timed else [])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict", "code"),
+    [
+        ("ok", "wrong", "wrong", 3), ("ok", "crash", "failed", 4), ("ok", "error", "failed", 4),
+        ("ok", "skipped", "missing", 1), ("ok", "contaminated", "inconclusive", 0), ("wrong", "wrong", "unchanged", 0),
+        ("wrong", "ok", "fixed", 0), ("timeout", "ok", "fixed", 0), ("skipped", "ok", "new", 0),
+        ("skipped", "wrong", "wrong", 3), ("skipped", "oom", "failed", 4), ("skipped", "unsupported", "unchanged", 0),
+        ("contaminated", "ok", "inconclusive", 0), ("contaminated", "wrong", "wrong", 3),
+        ("wrong", "crash", "failed", 4),
+    ],
+)  # fmt: skip
+def test_what_a_change_of_status_means(run_of, old, new, verdict, code):
+    comparison = compare_runs(run_of(change=ended(old)), run_of(change=ended(new)))
+    assert set(verdicts(comparison)) == {verdict}
+    assert comparison.exit_code() == code
+
+
+def test_a_row_or_cell_that_is_gone_is_missing(run_of, cells_of):
+    fewer = run_of(cells_of(sparsities=(0.8,), variants=("torch-dense", "torch-csr")))
+    gone = compare_runs(run_of(), fewer)
+    assert verdicts(gone) == ["missing", "missing"]
+    assert verdicts(gone, "torch-csr") == ["inconclusive", "missing"]
+    assert verdicts(compare_runs(fewer, run_of())) == ["new", "new"]
+    assert gone.exit_code({"slower"}) == 0
+
+
+def test_nothing_in_common_is_said(run_of, cells_of):
+    comparison = compare_runs(run_of(), run_of(cells_of(cases=("other",))))
+    assert comparison.notes[-1] == "the two runs have no (cell, variant) in common"
+
+
+def test_a_failed_baseline_leaves_nothing_to_judge_by(run_of):
+    comparison = compare_runs(run_of(), run_of(times=slowed(0.5), change=ended("error", "torch-dense")))
+    row = next(r for r in comparison.rows if r.variant == "cython")
+    assert (row.verdict, row.change) == ("inconclusive", None)
+    assert "no block of head" in row.reason
+
+
+def test_which_exit_code_wins(run_of):
+    info = run_of().info
+
+    def of(*found):
+        rows = [Change(case="c", title="", cell={}, variant="v", verdict=v) for v in found]
+        return Comparison(base=info, head=info, base_path="", head_path="", rows=tuple(rows))
+
+    assert of("slower", "failed", "wrong", "inconclusive").exit_code() == 3
+    assert of("slower", "failed").exit_code() == 4
+    assert of("slower", "inconclusive").exit_code({*FAIL_ON, "inconclusive"}) == 1
+    assert of("same", "inconclusive").exit_code() == 0
+    assert of("same", "inconclusive").exit_code({"inconclusive"}) == 5
+    assert of("slower", "wrong").exit_code({"slower"}) == 1
+    assert of().exit_code() == 0
+    assert of("slower", "wrong").worst() == "wrong"
+    assert of("same").worst() is None

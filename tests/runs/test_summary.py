@@ -1,0 +1,124 @@
+"""Every planned row is there, with the worst that happened to it, and a time only if nothing did."""
+
+import msgspec
+import pytest
+
+from sparsebench.runs.summary import summarize
+
+replace = msgspec.structs.replace
+
+
+def row_of(summary, variant, sparsity=0.9, case="linear-1024"):
+    (row,) = (r for r in summary.rows if (r.case, r.variant, r.cell["sparsity"]) == (case, variant, sparsity))
+    return row
+
+
+def test_a_clean_run(run_of):
+    summary = summarize(run_of())
+    assert summary.counts() == {"ok": 6}
+    row = row_of(summary, "cython")
+    assert row.ratio == pytest.approx(2, rel=0.05)
+    assert row.ratio_low <= row.ratio <= row.ratio_high
+    assert row.ms_low <= row.ms <= row.ms_high
+    assert row.useful_gflops == pytest.approx(row.dense_gflops * 0.1)
+    assert row.dense_gflops == pytest.approx(2 * 1024 * 1024 * 128 / (row.ms * 1e6))
+    assert (row.blocks, row.blocks_planned, row.rounds, row.is_best) == (5, 5, 60, True)
+    baseline = row_of(summary, "torch-dense")
+    assert (baseline.ratio, baseline.ratio_low, baseline.ratio_high) == (1, 1, 1)
+    assert baseline.is_baseline
+    assert not baseline.is_best
+
+
+def test_drift_of_the_machine_is_not_in_the_ratio(run_of):
+    row = row_of(summarize(run_of(drift=0.5)), "cython")
+    assert row.ms_high / row.ms_low > 2
+    assert row.ratio_high / row.ratio_low < 1.15
+
+
+@pytest.mark.parametrize("status", ["wrong", "crash", "timeout", "oom", "error", "skipped", "unsupported"])
+def test_one_bad_block_takes_the_time_of_the_row(run_of, status):
+    def change(s):
+        hit = s.variant == "cython" and s.block == 3
+        return replace(s, status=status, reason="it broke", t_ns=[]) if hit else s
+
+    row = row_of(summarize(run_of(change=change)), "cython")
+    assert (row.status, row.reason) == (status, "it broke (in 1 of 5 blocks)")
+    assert row.ms is row.ms_low is row.ratio is row.useful_gflops is None
+    assert not row.is_best
+
+
+def test_the_worst_of_several_is_said(run_of):
+    order = ["wrong", "crash", "timeout", "oom", "error", "skipped", "ok"]
+    for worst, other in zip(order, order[1:], strict=False):
+
+        def change(s, pair=(other, worst)):
+            return replace(s, status=pair[s.block % 2], reason="r") if s.variant == "cython" else s
+
+        assert row_of(summarize(run_of(change=change)), "cython").status == worst
+
+
+def test_contaminated_only_if_no_block_is_left(run_of):
+    def spoil(blocks):
+        return lambda s: replace(s, status="contaminated") if s.block in blocks else s
+
+    row = row_of(summarize(run_of(change=spoil({0}))), "cython")
+    assert (row.status, row.blocks, row.blocks_contaminated, row.notes) == ("ok", 4, 1, ())
+    row = row_of(summarize(run_of(change=spoil({0, 1, 2}))), "cython")
+    assert row.status == "ok"
+    assert "3 of 5 blocks were spoiled" in row.notes[0]
+    row = row_of(summarize(run_of(change=spoil(range(5)))), "cython")
+    assert (row.status, row.ms) == ("contaminated", None)
+    every_round = run_of(change=lambda s: replace(s, dropped=list(range(12))))
+    assert row_of(summarize(every_round), "cython").status == "contaminated"
+
+
+def test_what_was_planned_and_not_measured_is_missing(run_of):
+    summary = summarize(run_of(change=lambda s: s if s.cell["sparsity"] == 0.8 else None))
+    assert summary.counts() == {"ok": 3, "missing": 3}
+    assert "--resume" in row_of(summary, "cython").reason
+    partly = summarize(run_of(change=lambda s: s if s.block < 2 else None))
+    assert row_of(partly, "cython").notes == ("2 of 5 blocks measured; --resume completes the run",)
+
+
+def test_dropped_rounds_are_counted(run_of):
+    row = row_of(summarize(run_of(change=lambda s: replace(s, dropped=[1, 4]))), "cython")
+    assert (row.rounds, row.rounds_dropped) == (60, 10)
+
+
+def test_without_a_baseline_there_is_a_time_and_no_ratio(run_of):
+    def change(s):
+        return replace(s, status="error", reason="r", t_ns=[]) if s.variant == "torch-dense" else s
+
+    row = row_of(summarize(run_of(change=change)), "cython")
+    assert row.ms
+    assert row.ratio is None
+    assert row.is_best
+
+
+def test_another_precision_class_cannot_win(run_of):
+    summary = summarize(run_of(precision={"cython": "bfloat16"}))
+    row = row_of(summary, "cython")
+    assert (row.precision, row.same_class, row.is_best) == ("bfloat16", False, False)
+    assert row_of(summary, "torch-dense").is_best
+    assert all("cython" in c.left_out for c in summary.contests)
+
+
+def test_notes_splits_metrics_and_checks(run_of):
+    def change(s):
+        more = {"splits_ns": {"forward": 1e6 + s.block}, "metrics": {"accuracy": 0.9 + s.block / 100}}
+        return replace(s, note="channels-last", rss_peak=s.block, verify={"max_rel_err": s.block / 1e9}, **more)
+
+    row = row_of(summarize(run_of(change=change)), "cython")
+    assert row.notes == ("channels-last",)
+    assert row.splits_ms == {"forward": 1.000002}
+    assert row.metrics == {"accuracy": pytest.approx(0.92)}
+    assert (row.rss_peak, row.max_rel_err) == (4, 4e-9)
+
+
+def test_samples_of_no_planned_cell_are_said(run_of):
+    run = run_of()
+    info = replace(run.info, cells=run.info.cells[:1])
+    summary = summarize(type(run)(info, run.samples, ("p",), run.path))
+    assert len(summary.rows) == 3
+    assert summary.problems[0] == "p"
+    assert "sparsity=0.9" in summary.problems[1]
