@@ -1,8 +1,9 @@
 """Finds plugin modules and asks each for its specs; a module that fails is quarantined and the others go on.
 
-pluggy's entry-point loader has no quarantine, a hook that raises hides the others, and a plugin that failed validation
-stays registered. So every module gets a plugin manager of its own here, and every hook is called by itself. Modules of other
-people are imported in a short-lived process (`python -m sparsebench.discovery`), because an import can hang or exit.
+pluggy's entry-point loader has no quarantine, a hook that raises hides the others, and a plugin that failed
+validation stays registered. So every module gets a plugin manager of its own here, and every hook is called by
+itself. Modules of other people are imported in a short-lived process (`python -m sparsebench.discovery`), because an
+import can hang or exit.
 """
 
 from __future__ import annotations

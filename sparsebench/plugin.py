@@ -135,7 +135,7 @@ class PluginInfo:
 class Backend(Protocol):
     """What `BackendSpec.load` gives.
 
-    Optional: `dense = True` says that this backend is torch's own dense layer, so model cases leave the layers as they are.
+    Optional: `dense = True` says that this backend is torch's own dense layer: model cases leave layers as they are.
     """
 
     def unsupported(self, problem: Problem) -> str | None:

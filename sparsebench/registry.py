@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ import msgspec
 from sparsebench import discovery
 from sparsebench.discovery import KINDS, Found, Source
 from sparsebench.errors import PluginError, UsageError, nearest
+from sparsebench.host import cpu_flags
 from sparsebench.plugin import PluginInfo
 
 PROBE_SECONDS = 20.0  # importing torch takes 2 s on a cold machine; a plugin may need it to answer
@@ -37,9 +40,7 @@ class Entry:
         """Why this cannot run here (a package or an instruction set that is not there); None if nothing is missing."""
         absent = [name for name in getattr(self.spec, "requires", ()) if not _importable(name)]
         if absent:
-            return (
-                f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; try `make peers` or pip"
-            )
+            return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed (`make peers`, or pip)"
         lacking = [flag for flag in getattr(self.spec, "isa", ()) if flag not in cpu_flags()]
         return f"this CPU has no {', '.join(lacking)}" if lacking else None
 
@@ -81,15 +82,20 @@ class Registry:
         return entry.load()(**options)
 
 
-def load_registry(files: Iterable[str | Path] = ()) -> Registry:
+def load_registry(files: Iterable[str | Path] = (), seconds: float | None = None) -> Registry:
     """Find all plugins: ours, the installed ones, and local `files`. Broken ones are quarantined, not raised.
 
+    Other people's modules have `seconds` to be imported (20 unless given).
     With `SPARSEBENCH_STRICT_PLUGINS=1` a broken plugin raises `PluginError` instead.
     """
     ours, theirs = discovery.installed_sources()
     found = [(source, each) for source in ours for each in discovery.examine(source)]
     foreign = [*theirs, *(discovery.file_source(Path(f)) for f in files)]
-    found += [(source, each) for source, answers in zip(foreign, _probe(foreign), strict=True) for each in answers]
+    found += [
+        (source, each)
+        for source, answers in zip(foreign, _probe(foreign, seconds or PROBE_SECONDS), strict=True)
+        for each in answers
+    ]
     if os.environ.get("SPARSEBENCH_STRICT_PLUGINS") == "1":
         for _, each in found:
             if each.info.error:
@@ -141,10 +147,15 @@ def _options(name: str, text: str, allowed: Mapping[str, tuple]) -> dict[str, An
     return chosen
 
 
-def _probe(sources: list[Source]) -> list[list[Found]]:
-    """Examine other people's modules, each in a process of its own, all at the same time."""
-    running = [(source, *_start_probe(source)) for source in sources]
-    return [_finish_probe(source, process, answer) for source, process, answer in running]
+def _probe(sources: list[Source], seconds: float) -> list[list[Found]]:
+    """Examine other people's modules, each in a process of its own, a few at a time."""
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda source: _probe_one(source, seconds), sources))
+
+
+def _probe_one(source: Source, seconds: float) -> list[Found]:
+    process, answer = _start_probe(source)
+    return _finish_probe(source, process, answer, seconds)
 
 
 def _start_probe(source: Source) -> tuple[subprocess.Popen[bytes], Any]:
@@ -164,9 +175,9 @@ def _start_probe(source: Source) -> tuple[subprocess.Popen[bytes], Any]:
     return process, answer
 
 
-def _finish_probe(source: Source, process: subprocess.Popen[bytes], answer: Any) -> list[Found]:
+def _finish_probe(source: Source, process: subprocess.Popen[bytes], answer: Any, seconds: float) -> list[Found]:
     try:
-        code = process.wait(PROBE_SECONDS)
+        code = process.wait(seconds)
     except subprocess.TimeoutExpired:
         code = None
     finally:
@@ -175,7 +186,7 @@ def _finish_probe(source: Source, process: subprocess.Popen[bytes], answer: Any)
         answer.seek(0)
         text = answer.read()
     if code is None:
-        return discovery.lost(source, f"its import did not end within {PROBE_SECONDS:g} s")
+        return discovery.lost(source, f"its import did not end within {seconds:g} s")
     if not text:
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         return discovery.lost(source, f"its import {how}")
@@ -183,10 +194,8 @@ def _finish_probe(source: Source, process: subprocess.Popen[bytes], answer: Any)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # the whole group may have ended
         os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        pass  # the whole group has ended
     process.wait()
 
 
@@ -196,18 +205,6 @@ def _importable(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         return False
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """The CPU's feature flags as /proc/cpuinfo names them; empty where there is no such file."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(
-        next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    )
 
 
 def entry_to_wire(kind: str, entry: Entry) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The one stopwatch: untimed repetitions, then timed ones, with the CPU time and the interruptions beside the wall time."""
+"""The one stopwatch: untimed repetitions, then timed ones, with CPU time and interruptions beside the wall time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README says is true: its plugin is right and each mistake in it is found, its Python runs, its links lead."""
+"""What the README says is true: its plugin is right, each mistake in it is found, its Python runs, its links lead."""
 
 import importlib.util
 import re

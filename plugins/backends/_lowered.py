@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import torch
+from sparsebench.builtin.backends._unfold import fold, output_size, unfold
 from torch import Tensor
 
-from sparsebench.builtin.backends._unfold import fold, output_size, unfold
 from sparsebench.plugin import Problem, SparseWeight
 
 ALIGNMENT = 64  # bytes; oneMKL halves its speed on operands 16 or 32 bytes off
@@ -67,7 +68,10 @@ class SampledProduct:
 
 def sparse_csr(indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     """A torch CSR tensor over these very tensors, without a check: the weight is canonical."""
-    return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=False)
+    with warnings.catch_warnings():
+        # torch says once per process that CSR tensors are in beta: a benchmark of them needs no reminder
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=False)
 
 
 def aligned(tensor: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import weakref
 
 import torch
-from torch import Tensor
-
 from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, aligned
 from sparsebench.builtin.backends._mkl_library import MklLibrary, find_library
+from torch import Tensor
+
 from sparsebench.errors import UnsupportedError
 from sparsebench.plugin import Problem, SparseWeight
 
@@ -66,9 +66,9 @@ class _Matrix:
     def __init__(self, library: MklLibrary, csr: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int], columns: int):
         self.library = library
         self.rows = shape[0]
-        self.arrays = tuple(aligned(part.clone()) for part in csr)
-        if self.arrays[2].numel():
-            self.handle = library.create(*self.arrays, shape, columns)
+        indptr, indices, self.values = self.arrays = tuple(aligned(part.clone()) for part in csr)
+        if self.values.numel():
+            self.handle = library.create(indptr, indices, self.values, shape, columns)
             # the finalizer holds the arrays: the handle must go first
             weakref.finalize(self, _destroy, library, self.handle, self.arrays)
 
@@ -76,8 +76,8 @@ class _Matrix:
         return self.library.multiply(self.handle, matrix, torch.empty(self.rows, matrix.shape[1], dtype=matrix.dtype))
 
     def set_values(self, values: Tensor) -> None:
-        self.arrays[2].copy_(values)
-        self.library.update(self.handle, self.arrays[2])
+        self.values.copy_(values)
+        self.library.update(self.handle, self.values)
 
 
 def _destroy(library: MklLibrary, handle: int, arrays: tuple[Tensor, ...]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
+from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, sparse_csr
 from torch import Tensor
 
-from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, sparse_csr
 from sparsebench.plugin import Problem, SparseWeight
 
 
@@ -20,10 +18,7 @@ class TorchCsr:
     def bind(self, problem: Problem, weight: SparseWeight) -> LoweredKernel:
         """A kernel over two CSR tensors."""
         csr = Csr(problem, weight)
-        with warnings.catch_warnings():
-            # torch says once per process that CSR tensors are in beta; a benchmark of them needs no reminder
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return LoweredKernel(problem, csr, _Products(csr, weight.values), weight.values.dtype, "")
+        return LoweredKernel(problem, csr, _Products(csr, weight.values), weight.values.dtype, "")
 
 
 class _Products:

@@ -46,6 +46,7 @@ OPTIONAL_FAILS = {"wrong": 3, "crash": 4, "timeout": 4, "oom": 4, "error": 4}  #
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run.")
 @click.option("--shard", metavar="I/N", callback=lambda *a: _shard(a[2]), help="The I-th of N parts of the cells.")
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one answer.")
+@click.option("--memory", "gib", type=click.FloatRange(min=0.1), metavar="GIB", help="Memory that a worker may take.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder itself.")
 @click.option("--download", is_flag=True, help="Let data sets that are not here be downloaded (checksummed).")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -57,6 +58,7 @@ def command(
     files: tuple[str, ...],
     dry_run: bool,
     seconds: float | None,
+    gib: float | None,
     out: Path | None,
     download: bool,
     style: str,
@@ -69,6 +71,7 @@ def command(
     """
     import os
 
+    from sparsebench.harness.crew import Limits
     from sparsebench.harness.plan import Selection
     from sparsebench.harness.session import plan_resume, plan_run
 
@@ -76,14 +79,15 @@ def command(
         raise UsageError("run needs a suite or --resume RUN (not both); see `sparsebench list suites`")
     if download:
         os.environ["SPARSEBENCH_DOWNLOAD"] = "1"  # the workers that load data sets inherit it
+    limits = Limits(seconds, None if gib is None else int(gib * 2**30))
     with _planning(style):
         if resume is not None:
             from sparsebench.cli.find import find_run
 
-            session = plan_resume(find_run(resume), seconds)
+            session = plan_resume(find_run(resume), limits)
         else:
             selection = Selection(backends=backends, expression=expression, **rest)
-            session = plan_run(str(suite), selection, files=files, seconds=seconds, out=out)
+            session = plan_run(str(suite), selection, files=files, limits=limits, out=out)
     _say_quarantined(session)
     if dry_run:
         click.echo(_dry(session))
@@ -102,7 +106,7 @@ def _run(session: Session, style: str) -> int:
             with _interruptible(), _Progress() as progress:
                 from sparsebench.harness.runner import Runner
 
-                Runner(session.plan, writer, progress, session.seconds).run()
+                Runner(session.plan, writer, progress, session.limits).run()
         except KeyboardInterrupt:
             interrupted = True
     run = read_run(writer.folder)
@@ -123,9 +127,8 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
     if interrupted:
         click.echo(f"Interrupted; go on with: sparsebench run --resume {folder}")
     else:
-        click.echo(
-            f"Next: sparsebench report {folder} --format markdown, or compare it: sparsebench compare BASE {folder}"
-        )
+        click.echo(f"Next: sparsebench report {folder} --format markdown")
+        click.echo(f"      sparsebench compare BASE {folder}")
 
 
 def _exit_code(samples: Sequence[Sample], peers: set[str]) -> int:

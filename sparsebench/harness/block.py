@@ -56,7 +56,14 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
     for name in names:
         request = {"do": "prepare", "order": crew.order(cell, name), "once": "epochs" in cell.parameters}
         tracks[name].printed = crew.printed(name)
+        spoiled = crew.unfit.get((cell.group, name))
+        if spoiled is not None:
+            tracks[name].failure = spoiled
+            continue
         _try(crew, tracks[name], name, request, tracks[name].prepared)
+        failure = tracks[name].failure
+        if failure is not None:  # verification covers every pass, so one failure is that of the whole group
+            crew.unfit[cell.group, name] = failure
 
 
 def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> policy.Schedule:

@@ -85,7 +85,7 @@ def problem_of(parameters: Mapping[str, Any]) -> Problem:
     """The problem of a kernel cell; raises `ProblemError`."""
     if parameters["pass"] not in PASSES:
         raise ProblemError(f"pass = {parameters['pass']!r} is not known{nearest(parameters['pass'], PASSES)}")
-    chosen = {k: tuple(v) if k in PAIRS else v for k, v in parameters.items() if k in PROBLEM_KEYS}
+    chosen: dict[str, Any] = {k: tuple(v) if k in PAIRS else v for k, v in parameters.items() if k in PROBLEM_KEYS}
     return Problem(**chosen, threads=parameters["threads"])
 
 

@@ -1,10 +1,12 @@
-"""The workers of one block: a fork server, one worker for each variant, forked when first needed and after each failure."""
+"""The workers of one block: a fork server, and a worker for each variant, forked anew after each failure."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,24 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may take: seconds for one answer, bytes of memory; `None` is the default of this machine."""
+
+    seconds: float | None = None
+    memory: int | None = None
+
+
 class Crew:
     """Context manager: the fork server of a block and its workers; leaving it kills them all."""
 
-    def __init__(self, plan: Plan, folder: Path, block: int, threads: int, seconds: float | None = None) -> None:
+    def __init__(self, plan: Plan, folder: Path, block: int, threads: int, limits: Limits | None = None) -> None:
         self.plan, self.folder, self.block, self.threads = plan, folder, block, threads
-        self.seconds = SECONDS if seconds is None else seconds
+        limits = limits or Limits()
+        self.seconds = limits.seconds or SECONDS
         self.workers: dict[str, Worker] = {}
-        self.memory = available_memory()
+        self.unfit: dict[tuple[str, str], Failure] = {}  # (group, variant) that failed verification in this block
+        self.memory = limits.memory or available_memory()
         (folder / "output").mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Crew:
@@ -115,9 +127,9 @@ class Crew:
         return self.workers[variant]
 
 
-def probe(plan: Plan, seconds: float | None = None) -> None:
+def probe(plan: Plan, limits: Limits | None = None) -> None:
     """Ask every backend, in a worker of its own, which of its rows it cannot do; those are barred."""
-    with tempfile.TemporaryDirectory() as folder, Crew(plan, Path(folder), 0, 1, seconds) as crew:
+    with tempfile.TemporaryDirectory() as folder, Crew(plan, Path(folder), 0, 1, limits) as crew:
         for variant in plan.backends:
             cells = [cell for cell in plan.cells if variant in plan.running(cell)]
             if cells:
@@ -170,6 +182,4 @@ def _kind(part: str) -> str:
 
 
 def _digest(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -117,6 +117,12 @@ class Desk:
         _must(self.job.recheck(), "after the last sample: ")
         return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()]}
 
+    def _checks(self, request: Mapping[str, Any]) -> Answer:
+        """Names of the checks that the backend has to pass."""
+        from sparsebench.testing import checks_for
+
+        return {"names": [check.name for check in checks_for(self.entries["backend"].spec)]}
+
     def _check(self, request: Mapping[str, Any]) -> Answer:
         """One check of the conformance grid, by its place in the list."""
         from sparsebench.testing import checks_for, run_check

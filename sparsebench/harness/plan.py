@@ -147,6 +147,7 @@ def _info(cell: Cell, variants: list[str]) -> CellInfo:
         cell=dict(cell.axes),
         version=cell.version,
         title=cell.title,
+        op=cell.problem.op if cell.problem is not None else "",
         blocks=cell.case.blocks,
         margin=cell.case.margin,
         useful_flop=useful,

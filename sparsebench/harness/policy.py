@@ -1,7 +1,7 @@
 """How a cell is measured: loops, rounds, the order within each round, and which rounds were spoiled. Pure decisions.
 
-The numbers are measurement.md's: 12 rounds of samples of at least 5 ms (20 ms where a kernel streams memory), each after
-3 ms untimed; where one repetition takes longer than 100 ms, one discarded round and 3 - 6 rounds of one repetition each.
+12 rounds of samples of at least 5 ms (20 ms where a kernel streams memory), each after 3 ms untimed; where one
+repetition takes longer than 100 ms, one discarded round and a few of one repetition. docs/METHODOLOGY.md says why.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def spoiled_rounds(
 ) -> list[int]:
     """Rounds in which something else had the core, for any variant: to be dropped for all.
 
-    A variant that waits in *every* round while another never does (it sleeps, or leaves threads idle) is measured by its own
-    least wait: that is its nature, not the machine's.
+    A variant that waits in *every* round while another never does (it sleeps, or leaves threads idle) is measured
+    by its own least wait: that is its nature, not the machine's.
     """
     waits = {v: [w / max(c / threads, 1.0) for w, c in zip(wall_ns[v], cpu_ns[v], strict=True)] for v in wall_ns}
     least = {v: min(ratios, default=1.0) for v, ratios in waits.items()}

@@ -1,6 +1,7 @@
 """One execution of a plan: block after block, cell after cell, every row written as soon as it is known.
 
-What was measured survives anything: samples are appended and fsynced cell by cell, and `resume` does only what is missing.
+What was measured survives anything: samples are appended and fsynced cell by cell, and a resumed run does only what
+is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sparsebench import host
 from sparsebench.errors import RunError
 from sparsebench.harness import block as one_block
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.crew import Crew, environment
+from sparsebench.harness.crew import Crew, Limits, environment
 from sparsebench.harness.plan import Plan
 from sparsebench.registry import Registry
 from sparsebench.runs.records import TIMED, RunInfo, Sample, cell_key
@@ -91,8 +92,8 @@ def check_resumable(old: RunInfo, new: RunInfo) -> None:
 class Runner:
     """Runs what is missing of a plan into an open run folder."""
 
-    def __init__(self, plan: Plan, writer: RunWriter, listener: Listener, seconds: float | None = None) -> None:
-        self.plan, self.writer, self.listener, self.seconds = plan, writer, listener, seconds
+    def __init__(self, plan: Plan, writer: RunWriter, listener: Listener, limits: Limits | None = None) -> None:
+        self.plan, self.writer, self.listener, self.limits = plan, writer, listener, limits
         self.known: set[tuple[str, str, int]] = set()
         self.failed: set[tuple[str, str]] = set()
         self.hangs: Counter[str] = Counter()
@@ -115,7 +116,7 @@ class Runner:
         shutil.rmtree(self.writer.folder / "oracles", ignore_errors=True)
 
     def _block(self, number: int, threads: int, cells: list[Cell]) -> None:
-        with Crew(self.plan, self.writer.folder, number, threads, self.seconds) as crew:
+        with Crew(self.plan, self.writer.folder, number, threads, self.limits) as crew:
             for cell in cells:
                 self.listener.cell(cell, number)
                 variants = self._missing(cell, number)

@@ -76,7 +76,11 @@ class Server:
         return int(status)
 
     def close(self) -> None:
-        """End the server; its workers die with it."""
+        """End the server; its workers die with it, and what they started."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()  # it kills the process groups of its workers
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
         self.socket.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

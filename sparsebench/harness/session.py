@@ -1,15 +1,15 @@
-"""A whole run as one call: load the suite, plan, probe, run or resume; what `sparsebench run` and the Python API share."""
+"""A whole run as one call: load, plan, probe, run or resume; what the command line and the Python API share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sparsebench.errors import RunError
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.crew import probe
+from sparsebench.harness.crew import Limits, probe
 from sparsebench.harness.plan import Plan, Selection, make_plan
 from sparsebench.harness.runner import Listener, Runner, check_resumable, new_folder, new_info
 from sparsebench.harness.suite import load_suite, parse_suite
@@ -38,14 +38,14 @@ class Session:
     plan: Plan
     registry: Registry
     options: dict[str, Any]
-    seconds: float | None = None
+    limits: Limits = field(default_factory=Limits)
     folder: Path | None = None
     resumed: RunInfo | None = None
 
     def run(self, listener: Listener | None = None) -> Path:
         """Run what is missing and return the folder."""
         with self.open() as writer:
-            Runner(self.plan, writer, listener or Silent(), self.seconds).run()
+            Runner(self.plan, writer, listener or Silent(), self.limits).run()
             return writer.folder
 
     def open(self) -> RunWriter:
@@ -62,20 +62,20 @@ def plan_run(
     selection: Selection,
     *,
     files: Sequence[str] = (),
-    seconds: float | None = None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
     out: Path | None = None,
 ) -> Session:
     """Everything up to the first measurement; raises `UsageError` before any work starts."""
     loaded = load_suite(suite)
     files = [str(Path(f).resolve()) for f in files]
-    registry = load_registry(files)
+    registry = load_registry(files, limits.seconds)
     plan = make_plan(loaded, registry, selection, files)
-    probe(plan, seconds)
+    probe(plan, limits)
     options = {"selection": _plain(selection), "files": files}
-    return Session(plan, registry, options, seconds, out)
+    return Session(plan, registry, options, limits, out)
 
 
-def plan_resume(folder: Path, seconds: float | None = None) -> Session:
+def plan_resume(folder: Path, limits: Limits) -> Session:
     """The session that goes on with a run folder, from the suite text and the selection that it keeps."""
     info = read_run(folder).info
     options = info.options
@@ -86,10 +86,10 @@ def plan_resume(folder: Path, seconds: float | None = None) -> Session:
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
-    registry = load_registry(files)
+    registry = load_registry(files, limits.seconds)
     plan = make_plan(loaded, registry, selection, files)
-    probe(plan, seconds)
-    return Session(plan, registry, options, seconds, folder, info)
+    probe(plan, limits)
+    return Session(plan, registry, options, limits, folder, info)
 
 
 def run(suite: str, *, backends: Sequence[str] = (), plugins: Sequence[str] = (), quick: bool = False,

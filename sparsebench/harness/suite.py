@@ -201,18 +201,10 @@ def _check_value(key: str, value: Any, place: str) -> None:
         if not isinstance(value, list) or not all(isinstance(v, kind) for v in value):
             raise UsageError(f"{place}: {key} = {value!r}; write a list")
         return
-    wanted = TYPES.get(key, int)
+    wanted: Any = TYPES.get(key, int)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        what = (
-            "true or false"
-            if wanted is bool
-            else "text"
-            if wanted is str
-            else "a whole number"
-            if wanted is int
-            else "a number"
-        )
-        raise UsageError(f"{place}: {key} = {value!r}; write {what}")
+        what: dict[Any, str] = {bool: "true or false", str: "text", int: "a whole number"}
+        raise UsageError(f"{place}: {key} = {value!r}; write {what.get(wanted, 'a number')}")
     if key in ("blocks", "rounds", "threads", "batch", "epochs") and value < 1:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
     if key == "sparsity" and not 0 <= value < 1:

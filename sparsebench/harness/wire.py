@@ -1,4 +1,4 @@
-"""Messages between parent, fork server and workers: JSON with a length before it, on a socket of their own, never stdout."""
+"""Messages between parent, fork server and workers: JSON with its length before it, on sockets of their own."""
 
 from __future__ import annotations
 

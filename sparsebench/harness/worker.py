@@ -1,11 +1,12 @@
 """The child's side: a fork server that imports torch once, and the workers forked from it that compute for one variant.
 
-Started as `python -P -m sparsebench.harness.worker DESCRIPTOR PARENT`. It ends with its parent (PR_SET_PDEATHSIG), because a
-kernel that hangs reads no pipe; workers end with the server.
+Started as `python -P -m sparsebench.harness.worker DESCRIPTOR PARENT`. It ends with its parent (PR_SET_PDEATHSIG),
+because a kernel that hangs reads no pipe; workers end with the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -23,8 +24,10 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Import what every worker needs, then fork at command."""
     control, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    _die_with(parent)
+    workers: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _end(workers))
+    _die_with(parent, signal.SIGTERM)
     import numpy  # noqa: F401
     import torch
 
@@ -36,12 +39,24 @@ def main() -> None:
         try:
             request, descriptor = wire.receive_with_descriptor(control)
         except wire.Closed:
-            return
+            _end(workers)
         if request["do"] == "fork":
             assert descriptor is not None
-            wire.send(control, {"pid": _fork(control, descriptor, request)})
+            pid = _fork(control, descriptor, request)
+            workers.add(pid)
+            wire.send(control, {"pid": pid})
         else:
             wire.send(control, {"status": _reap(request["pid"])})
+            workers.discard(request["pid"])
+
+
+def _end(workers: set[int]) -> NoReturn:
+    """Kill every worker with all that its plugin started, and go."""
+    for pid in workers:
+        for kill in (os.killpg, os.kill):  # a worker that was forked this moment has no group yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
+    os._exit(0)
 
 
 def _reap(pid: int) -> int:
@@ -54,19 +69,20 @@ def _reap(pid: int) -> int:
 def _fork(control: socket.socket, descriptor: int, request: dict[str, Any]) -> int:
     server = os.getpid()
     pid = os.fork()
-    if pid:
-        os.close(descriptor)
-        return pid
-    control.close()
-    _serve(socket.socket(fileno=descriptor), server, request)
+    if pid == 0:
+        control.close()
+        _serve(socket.socket(fileno=descriptor), server, request)
+    os.close(descriptor)
+    return pid
 
 
 def _serve(sock: socket.socket, server: int, request: dict[str, Any]) -> NoReturn:
     """Become a worker: own session, own log, bounded memory, pinned; then answer requests until the pipe ends."""
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
-        _die_with(server)
+        _die_with(server, signal.SIGKILL)
         _redirect(request["log"])
         if request["cores"]:
             os.sched_setaffinity(0, request["cores"])
@@ -86,8 +102,8 @@ def _serve(sock: socket.socket, server: int, request: dict[str, Any]) -> NoRetur
         os._exit(code)  # a plugin's threads and atexit hooks are not waited for
 
 
-def _die_with(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(parent: int, how: signal.Signals) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -105,8 +106,15 @@ def _version(values: Tensor) -> int:
     return -1 if values.is_inference() else values._version
 
 
-@contextlib.contextmanager
-def _kernel_mode() -> Any:
+def _kernel_mode() -> contextlib.AbstractContextManager[Any]:
     """No gradients; and no inference mode, so that what a kernel keeps can be written to later."""
+    if torch.is_inference_mode_enabled():
+        return _normal_mode()
+    # Entering no_grad twice costs microseconds; autograd functions are already in it.
+    return torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _normal_mode() -> Iterator[None]:
     with torch.inference_mode(False), torch.no_grad():
         yield

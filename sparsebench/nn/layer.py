@@ -41,7 +41,7 @@ class SparseLayer(nn.Module):
     def __init__(self, weight: SparseWeight, bias: Tensor | None, backend: str | Backend | BackendHandle) -> None:
         super().__init__()
         self.weight_shape = weight.shape
-        self.values = nn.Parameter(weight.values)
+        self.values = nn.Parameter(weight.values.clone())  # a SparseWeight never changes
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
         self.register_buffer("indptr", weight.indptr)
         self.register_buffer("indices", weight.indices)

@@ -55,5 +55,5 @@ def _rename(group: dict[str, Any], position: int, to_sparse: bool) -> None:
     # Optimizers made of named parameters (torch 2.6) keep the names beside them.
     names = group.get("param_names")
     if names is not None:
-        stem, _, _ = names[position].rpartition(".")
-        names[position] = f"{stem}.{'values' if to_sparse else 'weight'}" if stem else names[position]
+        stem, dot, _ = names[position].rpartition(".")
+        names[position] = f"{stem}{dot}{'values' if to_sparse else 'weight'}"

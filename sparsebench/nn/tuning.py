@@ -17,7 +17,7 @@ from sparsebench.nn.linear import SparseLinear
 from sparsebench.problem import Problem
 
 MARGIN = 0.03  # timings of equal kernels differ by this much
-HOPELESS = 4.0  # a first look this much slower than dense ends a backend's turn
+HOPELESS = 2.0  # a first look this much slower than dense ends a backend's turn
 EPS = 2.0**-23
 
 Best = tuple[BackendHandle | None, str, dict[str, float]]

@@ -30,9 +30,8 @@ class Panel:
     @property
     def heading(self) -> str:
         """The case, what it is, and the axes that are the same in the whole panel."""
-        axes = [f"{k} {plain(v)}" if k != "pass" else plain(v) for k, v in self.fixed.items()]
-        said = [part for part in axes if part not in self.title]
-        return ", ".join(filter(None, (f"{self.case}: {self.title}", *said)))
+        said = {axis: value for axis, value in self.fixed.items() if axis_text(axis, value) not in self.title}
+        return ", ".join(filter(None, (f"{self.case}: {self.title}", axes_text(said))))
 
     def all_rows(self) -> Iterator[Row]:
         """Every row, variant by variant."""
@@ -78,6 +77,16 @@ def column_axis(cells: Iterable[Mapping[str, Any]]) -> str:
     if "sparsity" in values:
         return "sparsity"
     return next((axis for axis in reversed(values) if len(values[axis]) > 1), next(reversed(values), ""))
+
+
+def axis_text(axis: str, value: object) -> str:
+    """ "sparsity 0.9", "threads 1"; a pass needs no name."""
+    return plain(value) if axis == "pass" else f"{axis} {plain(value)}"
+
+
+def axes_text(axes: Mapping[str, Any]) -> str:
+    """A cell in words: "sparsity 0.9, both, threads 1"."""
+    return ", ".join(axis_text(axis, value) for axis, value in axes.items())
 
 
 def common_words(titles: Sequence[str]) -> str:

@@ -11,10 +11,11 @@ def digits(value: float, count: int = 3) -> str:
         return str(value)
     if value == 0:
         return "0"
-    places = count - 1 - math.floor(math.log10(abs(value)))
+    places = max(0, count - 1 - math.floor(math.log10(abs(value))))
     rounded = round(value, places)  # 9.996 becomes 10.0, which has one place less than 9.99
-    places = count - 1 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{min(max(places, 0), 9)}f}"
+    if rounded:
+        places = max(0, count - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:.{min(places, 9)}f}"
 
 
 def ms(value: float | None) -> str:
@@ -50,15 +51,20 @@ def percent(change: float | None, signed: bool = True) -> str:
     """A ratio of times as a change: 1.2 is "+20.0 %", 0.5 is "-50.0 %"."""
     if change is None:
         return ""
-    return f"{(change - 1) * 100:+.1f} %" if signed else f"{change * 100:.1f} %"
+    return f"{_signed(change)} %" if signed else f"{change * 100:.1f} %"
 
 
 def percent_span(low: float | None, high: float | None) -> str:
     """An interval of changes: "+1.2 .. +3.4 %"; an end that so few blocks do not bound is "?"."""
     if low is None and high is None:
         return ""
-    ends = ("?" if end is None else f"{(end - 1) * 100:+.1f}" for end in (low, high))
+    ends = ("?" if end is None else _signed(end) for end in (low, high))
     return f"{' .. '.join(ends)} %"
+
+
+def _signed(change: float) -> str:
+    """Percent with a sign; what rounds to nothing is +0.0."""
+    return f"{round((change - 1) * 100, 1) + 0.0:+.1f}"
 
 
 def mebibytes(count: int) -> str:
@@ -67,8 +73,10 @@ def mebibytes(count: int) -> str:
 
 
 def metric(name: str, value: float) -> str:
-    """A measured quantity: accuracies in percent, all else with four digits."""
-    return percent(value, signed=False) if "accuracy" in name else digits(value, 4)
+    """A measured quantity: accuracies in percent, counts whole, all else with four digits."""
+    if "accuracy" in name:
+        return percent(value, signed=False)
+    return str(int(value)) if value == int(value) else digits(value, 4)
 
 
 def plain(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import Footnotes, where_and_when, wrap
+from sparsebench.report._layout import Footnotes, axes_text, axis_text, common_words, where_and_when, wrap
 from sparsebench.report._numbers import ms, percent, percent_span, plain
 from sparsebench.runs.compare import ALPHA, Change, Comparison
 
@@ -13,7 +13,7 @@ ORDER = (
     "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",
     "inconclusive", "same", "unchanged", "anchor",
 )  # fmt: skip
-HEAD = ("cell", "variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
+HEAD = ("variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -21,9 +21,9 @@ def comparison_table(comparison: Comparison) -> str:
     lines = [line for text in heading_lines(comparison) for line in wrap(text, indent=0)]
     footnotes = Footnotes()
     for case, rows in by_case(comparison).items():
-        lines += ["", *wrap(f"{case}: {rows[0].title}" if len(rows) == 1 else case, indent=0)]
-        full = [HEAD, *(change_cells(row, footnotes) for row in rows)]
-        lines += fit([full, [[*row[:5], row[6]] for row in full], [[*row[:2], row[4], row[6]] for row in full]])
+        lines += ["", *wrap(case_heading(case, rows), indent=0)]
+        full = change_table(rows, footnotes)
+        lines += fit([full, [[*row[:2], *row[4:]] for row in full]])
     lines += ["", *footnotes.lines(), *wrap(counted(comparison), indent=0)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -47,10 +47,31 @@ def by_case(comparison: Comparison) -> dict[str, list[Change]]:
     return cases
 
 
-def change_cells(row: Change, footnotes: Footnotes) -> list[str]:
-    """One row as text, under HEAD."""
+def case_heading(case: str, rows: Sequence[Change]) -> str:
+    """The case, what its rows have in common, and the axes in which they do not differ."""
+    title = common_words([row.title for row in rows])
+    shared = {a: v for a, v in rows[0].cell.items() if a not in _axes(rows) and axis_text(a, v) not in title}
+    return ", ".join(filter(None, (f"{case}: {title}", axes_text(shared))))
+
+
+def change_table(rows: Sequence[Change], footnotes: Footnotes) -> list[list[str]]:
+    """Head and rows of one case."""
+    axes = _axes(rows)
+    return [[", ".join(axes), *HEAD], *(_cells(row, axes, footnotes) for row in rows)]
+
+
+def _axes(rows: Sequence[Change]) -> list[str]:
+    """The axes that the rows of a case differ in."""
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        for axis, value in row.cell.items():
+            values.setdefault(axis, set()).add(plain(value))
+    return [axis for axis, found in values.items() if len(found) > 1]
+
+
+def _cells(row: Change, axes: Sequence[str], footnotes: Footnotes) -> list[str]:
     return [
-        ", ".join(f"{key} {plain(value)}" if key != "pass" else plain(value) for key, value in row.cell.items()),
+        ", ".join(plain(row.cell.get(axis, "")) for axis in axes),
         row.variant,
         ms(row.base_ms) or row.base_status,
         ms(row.head_ms) or row.head_status,

@@ -9,6 +9,7 @@ from sparsebench.report._layout import (
     UNITS,
     Footnotes,
     Panel,
+    axes_text,
     failure_mark,
     loss_lines,
     note_lines,
@@ -16,7 +17,7 @@ from sparsebench.report._layout import (
     where_and_when,
 )
 from sparsebench.report._numbers import digits, mebibytes, metric, plain, ratio, ratio_span, span
-from sparsebench.report._verdicts import HEAD, by_case, change_cells, counted, heading_lines
+from sparsebench.report._verdicts import by_case, case_heading, change_table, counted, heading_lines
 from sparsebench.runs.compare import Comparison
 from sparsebench.runs.contests import Contest
 from sparsebench.runs.summary import Row, RunSummary
@@ -50,7 +51,7 @@ def render_comparison(comparison: Comparison) -> str:
     lines = ["# Comparison", "", *(f"- {escaped(text)}" for text in heading_lines(comparison))]
     lines += ["", f"**{counted(comparison)}**"]
     for case, rows in by_case(comparison).items():
-        lines += ["", f"## {case}", "", *_table([HEAD, *(change_cells(row, footnotes) for row in rows)])]
+        lines += ["", f"## {escaped(case_heading(case, rows))}", "", *_table(change_table(rows, footnotes))]
     lines += ["", *(f"- {escaped(text)}" for text in footnotes.lines(10_000))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -124,8 +125,7 @@ def _contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
     """One row for every standing, and one for every variant that does not stand."""
     rows = [["cells", "place", "variant", "ratio", "range over blocks", "over"]]
     for contest in contests:
-        axes = (f"{k} {plain(v)}" if k != "pass" else plain(v) for k, v in contest.axes.items())
-        name = ", ".join(filter(None, (contest.kind, contest.op, *axes)))
+        name = ", ".join(filter(None, (contest.kind, contest.op, axes_text(contest.axes))))
         over = f"{contest.cells} of {contest.cells_planned}"
         for place, standing in enumerate(contest.standings, start=1):
             level = " (not told apart from the first)" if standing.variant in contest.level else ""

@@ -9,6 +9,7 @@ from sparsebench.report._layout import (
     UNITS,
     Footnotes,
     Panel,
+    axes_text,
     failure_mark,
     loss_lines,
     note_lines,
@@ -120,13 +121,11 @@ def _result_rows(rows: Sequence[Row], first: str, footnotes: Footnotes) -> list[
     head = [first, "time", "ratio", *(name.replace("_", " ") for name in metrics), "memory"]
     body = []
     for row in rows:
-        if row.ms is None:
-            body.append([_name([row]), failure_mark(row, footnotes)])
-            continue
-        time = f"{ms(row.ms)}{BEST if row.is_best else ''} {span(row.ms_low, row.ms_high)}"
-        compared = "" if row.is_baseline else f"{ratio(row.ratio)} {ratio_span(row.ratio_low, row.ratio_high)}"
+        time = f"{ms(row.ms)}{BEST if row.is_best else ''} {span(row.ms_low, row.ms_high)}".strip()
+        compared = "" if row.is_baseline else f"{ratio(row.ratio)} {ratio_span(row.ratio_low, row.ratio_high)}".strip()
         told = (metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics)
-        body.append([_name([row]), time.strip(), compared.strip(), *told, mebibytes(row.rss_peak)])
+        memory = mebibytes(row.rss_peak) if row.ms is not None else ""
+        body.append([_name([row]), time or failure_mark(row, footnotes), compared, *told, memory])
     return [head, *body]
 
 
@@ -142,11 +141,9 @@ def _who_wins(contests: Sequence[Contest]) -> list[str]:
     """A table of geometric means for every kind, op, pass and number of threads."""
     groups: dict[str, list[Contest]] = {}
     for contest in contests:
-        axes = {key: value for key, value in contest.axes.items() if key != "sparsity"}
-        said = [plain(axes.pop("pass")) if "pass" in axes else ""]
-        said += [f"{key} {plain(value)}" for key, value in axes.items()]
+        axes = {axis: value for axis, value in contest.axes.items() if axis != "sparsity"}
         name = " ".join(filter(None, (contest.kind, contest.op)))
-        groups.setdefault(", ".join(filter(None, (name, *said))), []).append(contest)
+        groups.setdefault(", ".join(filter(None, (name, axes_text(axes)))), []).append(contest)
     lines: list[str] = []
     for heading, group in groups.items():
         lines += ["", *wrap(heading, indent=0), *fit([_standing_rows(group, True), _standing_rows(group, False)])]
@@ -180,7 +177,9 @@ def _fastest(group: Sequence[Contest]) -> list[str]:
         if contest.winner is None:
             continue
         told = contest.winner
-        if contest.level:
+        if contest.blocks < 2:
+            told += " (no range: fewer than two blocks in common)"
+        elif contest.level:
             told += f" (not told apart from {', '.join(contest.level)})"
         where.setdefault(told, []).append(_sparsity(contest))
     said = "; ".join(f"{told} at {', '.join(places)}" for told, places in where.items())

@@ -231,14 +231,11 @@ def judge(base: Sequence[float], head: Sequence[float], margin: float, base_ns: 
 
 def _judge_few(base: Sequence[float], head: Sequence[float], margins: float, floor: float) -> tuple[Verdict, str]:
     """Too few blocks for an interval: only a slowdown that cannot be missed is called."""
-    limit = max(margins, floor)
     if min(len(base), len(head)) >= FEW_BLOCKS and min(head) > max(base):
-        if median(head) - median(base) > limit:
+        if median(head) - median(base) > max(margins, floor):
             return "slower", f"by more than {FEW_MARGINS} margins, in every block"
-        return (
-            "inconclusive",
-            f"the ranges do not touch, but it is not {FEW_MARGINS} margins; run both with 10 blocks",
-        )
+        least = f"{FEW_MARGINS} margins" if margins >= floor else f"{FLOOR_NS / 1000:g} us"
+        return "inconclusive", f"slower in every block, but by less than {least}; run both with {FULL_BLOCKS} blocks"
     blocks = f"{len(base)} and {len(head)} blocks"
     return "inconclusive", f"{blocks}: verdicts need {FULL_BLOCKS} a side (--blocks {FULL_BLOCKS})"
 

@@ -10,7 +10,7 @@ import msgspec
 
 from sparsebench.runs.blocks import block_ns, by_row, log_ratios
 from sparsebench.runs.contests import Contest, contests_of
-from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Sample, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
 
@@ -23,6 +23,8 @@ MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the ro
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One variant in one cell over all blocks. Times and ratios are None unless `status` is `ok`.
+
+    Metrics are there for `contaminated` rows too, but for those in seconds: other work makes a step slow, not wrong.
 
     Ratios are baseline time / this time (above 1 is faster), paired within blocks; `low` and `high` are
     the range over blocks, not an interval.
@@ -157,7 +159,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         reason=reason,
         is_baseline=variant == info.baseline,
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
-        metrics=_medians(s.metrics for s in judged) if times else {},
+        metrics=_metrics(status, judged),
         rss_peak=max((s.rss_peak for s in judged), default=0),
         max_rel_err=max((s.verify["max_rel_err"] for s in judged if "max_rel_err" in s.verify), default=None),
         tolerance=max((s.verify["tolerance"] for s in judged if "tolerance" in s.verify), default=None),
@@ -206,6 +208,12 @@ def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for key, value in table.items():
             found.setdefault(key, []).append(value)
     return {key: median(values) for key, values in found.items()}
+
+
+def _metrics(status: str, samples: Iterable[Sample]) -> dict[str, float]:
+    """Medians over blocks of what was scored; of a row without a time, nothing that is a time."""
+    found = _medians(s.metrics for s in samples) if status in TIMED else {}
+    return {key: value for key, value in found.items() if status == "ok" or "seconds" not in key}
 
 
 def _notes(info: CellInfo, samples: list[Sample], timed: int) -> tuple[str, ...]:

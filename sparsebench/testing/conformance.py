@@ -39,7 +39,8 @@ def run_check(backend: Backend, spec: BackendSpec, check: Check) -> CheckResult:
         reason = backend.unsupported(check.problem)
         if reason is not None:
             return CheckResult(check.name, "unsupported", str(reason))
-        finding = _examine(backend, check, _precision(spec, check.problem))
+        with _threads(check.problem.threads):
+            finding = _examine(backend, check, _precision(spec, check.problem))
     except UnsupportedError as error:
         return CheckResult(check.name, "unsupported", str(error))
     except Exception as error:
@@ -63,8 +64,7 @@ def _examine(backend: Backend, check: Check, precision: str) -> Finding:
     if kind == "non-finite input":
         return _non_finite(backend, problem, precision)
     oracle = _of_weight(problem, _special_weight(problem, kind)) if kind in WEIGHTS else make_oracle(problem)
-    with _threads(problem.threads):
-        return verify_kernel(_bind(backend, problem, oracle.weight), oracle, precision)
+    return verify_kernel(_bind(backend, problem, oracle.weight), oracle, precision)
 
 
 def _bind(backend: Backend, problem: Problem, weight: SparseWeight) -> Any:
@@ -122,7 +122,7 @@ def _alternate(backend: Backend, problem: Problem, precision: str) -> Finding:
     """One kernel, fed other batch and spatial sizes than it was told of, and then the first ones again."""
     weight = make_weight(problem)
     kernel = _bind(backend, problem, weight)
-    sizes: list[dict[str, int]] = [{}, {"batch": 1}, {"batch": problem.batch * 4 + 1}, {"batch": 2}, {}]
+    sizes: list[dict[str, Any]] = [{}, {"batch": 1}, {"batch": problem.batch * 4 + 1}, {"batch": 2}, {}]
     if problem.op == "conv2d":
         sizes[3] |= {"height": problem.height * 2 + 1, "width": problem.width + 3}
         sizes.insert(2, {"height": problem.height - 2, "width": problem.width - 3})

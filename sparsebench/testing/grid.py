@@ -40,7 +40,8 @@ def _declared(spec: BackendSpec, problem: Problem) -> bool:
 
 
 def _linear() -> Iterator[Check]:
-    for rows, columns, batch in ((1, 1, 1), (7, 5, 3), (64, 64, 16), (33, 65, 17), (129, 100, 1), (31, 257, 130)):
+    yield Check("linear 1x1 batch 1", _line(out_features=1, in_features=1, batch=1, sparsity=0.0), "verify")
+    for rows, columns, batch in ((7, 5, 3), (64, 64, 16), (33, 65, 17), (129, 100, 1), (31, 257, 130)):
         for sparsity in (0.5, 0.9):
             problem = _line(out_features=rows, in_features=columns, batch=batch, sparsity=sparsity)
             yield Check(f"linear {rows}x{columns} batch {batch} at {sparsity}", problem, "verify")

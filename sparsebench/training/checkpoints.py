@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def _read(path: Path) -> Any:
         except Exception as error:
             raise CheckpointError(f"{path}: is not a safetensors file ({_line(error)})") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # it warns of pickle protocols and then reads them, or raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be read without running code from it ({_line(error)}); save a plain state dict, "

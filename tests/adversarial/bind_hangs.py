@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sparsebench.plugin import BackendSpec, Problem, SparseWeight, hookimpl
+from sparsebench.plugin import BackendSpec, Problem, hookimpl
 from sparsebench.testing.honest import HonestBackend
+
+if TYPE_CHECKING:
+    from sparsebench.weight import SparseWeight
 
 EXPECTED = {"status": "timeout", "reason": r""}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sparsebench.plugin import BackendSpec, Problem, SparseWeight, hookimpl
+from sparsebench.plugin import BackendSpec, Problem, hookimpl
 from sparsebench.testing.honest import HonestBackend
+
+if TYPE_CHECKING:
+    from sparsebench.weight import SparseWeight
 
 EXPECTED = {"status": "error", "reason": r"RuntimeError: I do not bind"}
 

@@ -60,6 +60,7 @@ def bound(path: Path, problem: Problem) -> tuple[Any, Oracle]:
 @pytest.fixture(autouse=True)
 def everything_is_put_back() -> Any:
     state = GlobalState.capture()
+    torch.set_num_threads(1)
     yield
     state.restore()
 

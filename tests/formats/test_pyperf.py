@@ -31,7 +31,7 @@ def test_pyperf_reads_it():
     text = export(make_run({"torch-dense": "ok", "cython": "ok", "cpp": "wrong", "scipy": "skipped"}), "pyperf")
     suite = pyperf.BenchmarkSuite.loads(text)
     assert suite.get_benchmark_names() == [
-        "linear[pass=forward,sparsity=0.9] cython", "linear[pass=forward,sparsity=0.9] torch-dense",
+        "linear[pass=forward,sparsity=0.9] torch-dense", "linear[pass=forward,sparsity=0.9] cython",
     ]  # fmt: skip
     bench = suite.get_benchmark("linear[pass=forward,sparsity=0.9] cython")
     assert [run.values for run in bench.get_runs()] == [(0.001, 0.002, 0.003), (0.001, 0.003)]
@@ -44,7 +44,7 @@ def test_pyperfs_command_reads_it(tmp_path):
     file.write_text(export(make_run({"torch-dense": "ok"}), "pyperf"))
     told = subprocess.run([sys.executable, "-m", "pyperf", "stats", str(file)], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    assert "Number of run: 2" in told.stdout
+    assert "Number of run with values: 2" in told.stdout
 
 
 def test_nothing_to_export_is_said():

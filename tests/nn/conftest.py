@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +90,12 @@ def backend() -> Backend:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded_on_one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # these tensors are tiny: threads would only wait for each other
     torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
 
 
 def prune(module: nn.Module, sparsity: float = 0.7) -> nn.Module:

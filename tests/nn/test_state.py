@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import subprocess
-import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
-from sparsebench.errors import ProblemError, UnsupportedError, UsageError
+from sparsebench.errors import UnsupportedError
 from sparsebench.nn import SparseConv2d, SparseLinear
 
 X = torch.linspace(-1, 1, 48).reshape(3, 16)
@@ -163,6 +163,33 @@ def test_other_tensors_in_place_of_values_are_noticed(layer):
         assert_right(layer)
 
 
+def test_a_kernel_is_used_by_one_thread_at_a_time(layer, backend):
+    inside, most = [], []
+    layer.eval()
+    with torch.no_grad():
+        layer(X)
+    kernel = layer._binding._kernel
+    forward = kernel.forward
+
+    def watched(*args):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+        return forward(*args)
+
+    kernel.forward = watched
+
+    def run(_):
+        with torch.no_grad():  # of each thread
+            return layer(X)
+
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(run, range(12)))
+    assert max(most) == 1
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+
+
 def test_inference_mode_then_training(layer):
     with torch.inference_mode():
         layer.eval()(X)
@@ -198,112 +225,6 @@ def test_double_backward_is_a_typed_error(layer):
     torch.testing.assert_close(grad, 2 * layer(X) @ layer.weight)
     with pytest.raises(UnsupportedError, match="second derivative"):
         grad.sum().backward()
-
-
-def test_compile_breaks_the_graph_and_says_so(layer):
-    script = """
-import torch
-from torch import nn
-from sparsebench.nn import SparseLinear
-
-class Backend:
-    def unsupported(self, problem): return None
-    def bind(self, problem, weight): return Kernel(weight)
-class Kernel:
-    def __init__(self, weight): self.weight = weight
-    def forward(self, x, bias=None): return nn.functional.linear(x, self.weight.to_dense(), bias)
-    def set_values(self, values): self.weight = self.weight.with_values(values)
-
-layer = SparseLinear.from_dense(nn.Linear(16, 6), Backend())
-layer(torch.ones(2, 16))
-import sys
-assert "torch._dynamo" not in sys.modules, "imported though nothing is compiled"
-explained = torch._dynamo.explain(lambda x: layer(x + 1) * 2)(torch.ones(2, 16))
-assert explained.graph_break_count >= 1, explained
-assert any("sparse kernels outside the graph" in str(b.reason) for b in explained.break_reasons), explained
-model = nn.Sequential(layer, nn.ReLU())
-compiled = torch.compile(model, backend="eager")
-torch.testing.assert_close(compiled(torch.ones(2, 16)), model(torch.ones(2, 16)))
-torch._dynamo.reset()
-try:
-    torch.compile(model, backend="eager", fullgraph=True)(torch.ones(2, 16))
-except Exception as error:
-    assert "sparse kernels outside the graph" in str(error), error
-else:
-    raise AssertionError("fullgraph did not raise")
-"""
-    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
-class TestSetPattern:
-    def test_kept_weights_stay_new_ones_are_zero(self, layer):
-        before, parameter, old = layer.weight.detach(), layer.values, layer.mask()
-        new = torch.rand(6, 16) < 0.5
-        layer(X).sum().backward()
-        grad = SparseLinear.from_dense(layer.to_dense(), layer.backend, mask=old)
-        grad.values.data = layer.values.grad.clone()
-        layer.set_pattern(new)
-        assert layer.values is parameter
-        assert torch.equal(layer.weight, before * new)
-        assert torch.equal(layer.values.grad, layer.snapshot().gather(grad.weight.detach()))
-        assert_right(layer)
-
-    def test_csr_parts(self, layer, backend):
-        other = SparseLinear.from_dense(layer.to_dense(), backend, mask=torch.rand(6, 16) < 0.5)
-        layer.set_pattern(indptr=other.indptr, indices=other.indices)
-        assert torch.equal(layer.mask(), other.mask())
-
-    @pytest.mark.parametrize("kept", [0.0, 1.0])
-    def test_empty_and_full(self, layer, kept):
-        layer.set_pattern(torch.rand(6, 16) < kept)
-        assert layer.nnz == 96 * kept
-        assert_right(layer)
-
-    def test_a_graph_from_before_raises_and_does_no_harm(self, layer):
-        output = layer(X).sum()
-        layer.set_pattern(torch.rand(6, 16) < 0.5)
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            output.backward()
-        layer(X).sum().backward()  # while the old graph is still alive
-        assert layer.values.grad.shape == layer.values.shape
-
-    @pytest.mark.parametrize("make", [
-        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-        lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
-    ])  # fmt: skip
-    def test_optimizer_slots_follow(self, layer, make):
-        optimizer = make(layer.parameters())
-        for _ in range(2):
-            optimizer.zero_grad()
-            layer(X).square().sum().backward()
-            optimizer.step()
-        old = layer.snapshot()
-        slots = {
-            name: old.with_values(slot).to_dense()
-            for name, slot in optimizer.state[layer.values].items()
-            if slot.shape == (layer.nnz,)
-        }
-        new = torch.rand(6, 16) < 0.5
-        layer.set_pattern(new, optimizer=optimizer)
-        assert slots
-        for name, dense in slots.items():
-            moved = layer.snapshot().with_values(optimizer.state[layer.values][name]).to_dense()
-            assert torch.equal(moved, dense * new), name
-        layer(X).square().sum().backward()
-        optimizer.step()
-        assert_right(layer)
-
-    def test_bad_use(self, layer):
-        with pytest.raises(UsageError, match="either"):
-            layer.set_pattern()
-        with pytest.raises(UsageError, match="either"):
-            layer.set_pattern(layer.mask(), indptr=layer.indptr, indices=layer.indices)
-        with pytest.raises(ProblemError, match="mask"):
-            layer.set_pattern(torch.ones(6, 15, dtype=torch.bool))
-        with pytest.raises(ProblemError, match="ascend"):
-            layer.set_pattern(indptr=layer.indptr, indices=layer.indices.flip(0))
-        assert_right(layer)
 
 
 def test_conv2d_keeps_its_state_too(backend, prune):

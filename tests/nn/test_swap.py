@@ -81,8 +81,12 @@ def test_masks_name_the_layer_or_its_weight(net, backend):
     assert torch.equal(net.conv1.mask(), masks["conv1"])
     assert net.fc.nnz == 0
     net(X).sum().backward()
-    with pytest.raises(UsageError, match="'conv1'"):
-        sparsify(net, example_input=X, backend=backend, masks={"conv": masks["conv1"]})
+
+
+def test_a_misspelt_mask_is_refused(net, backend):
+    with pytest.raises(UsageError, match=r"'conv'; did you mean 'conv\d'"):
+        sparsify(net, example_input=X, backend=backend, masks={"conv": net.conv1.weight != 0})
+    assert not sparse_layers(net)
 
 
 def test_a_mask_of_the_wrong_kind_is_refused_before_anything_changes(net, backend):
@@ -195,6 +199,7 @@ def test_a_layer_that_is_not_reached_stays_dense(net, prune, backend):
     assert "does not reach" in reasons(net, X, backend)["spare"]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_padding_that_no_kernel_knows_stays_dense(prune, backend):
     model = prune(
         nn.Sequential(nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1), nn.Conv2d(4, 4, 2, padding="same"))

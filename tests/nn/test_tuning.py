@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsebench import timing
-from sparsebench.nn import SparseLinear, choose, problem_of, sparse_layers, sparsify, tuning
+from sparsebench.nn import choose, problem_of, sparse_layers, sparsify, tuning
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.nn.capture import Seen
 from sparsebench.nn.tuning import Tuner
@@ -138,8 +138,7 @@ def test_with_the_real_clock(monkeypatch, make_backend, prune):
     module = prune(nn.Linear(16, 6)).eval()
     handle, reason, _ = best(module, (3, 16), named(Slow(), "slow"))
     assert handle is None
-    assert "slow is over 4 times slower" in reason
+    assert "slow is over 2 times slower" in reason
     handle, reason, times = best(module, (3, 16), named(make_backend(), "same"))
-    assert isinstance(SparseLinear.from_dense(module, named(make_backend(), "same")), SparseLinear)
-    assert handle is None
-    assert not times or times["same"] > 0
+    assert handle is None  # it scatters the values into a dense weight at every call
+    assert all(time_ns > 0 for time_ns in times.values())

@@ -60,7 +60,7 @@ def make_run(
     host: Mapping[str, Any] = HOST,
     **info: Any,
 ) -> Run:
-    """A run in memory: a variant's time = times[variant] · host_speed · the block's drift · its block's and round's noise.
+    """A run in memory: times[variant] · host_speed · drift of the block · noise of the variant's block and round.
 
     `change` may replace a sample, or drop it by None.
     """

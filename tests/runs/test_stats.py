@@ -28,9 +28,7 @@ def _largest(values: list[int], alpha: float) -> int:
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_signed_rank_c_counts_every_sign(alpha):
     for k in range(1, 11):
-        sums = [
-            sum(r for r, up in enumerate(signs, start=1) if up) for signs in itertools.product((0, 1), repeat=k)
-        ]
+        sums = [sum(r for r, up in enumerate(signs, start=1) if up) for signs in itertools.product((0, 1), repeat=k)]
         assert signed_rank_c(k, alpha) == _largest(sums, alpha)
 
 

@@ -1,5 +1,7 @@
 """Every planned row is there, with the worst that happened to it, and a time only if nothing did."""
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -49,7 +51,7 @@ def test_one_bad_block_takes_the_time_of_the_row(run_of, status):
 
 def test_the_worst_of_several_is_said(run_of):
     order = ["wrong", "crash", "timeout", "oom", "error", "skipped", "ok"]
-    for worst, other in zip(order, order[1:], strict=False):
+    for worst, other in itertools.pairwise(order):
 
         def change(s, pair=(other, worst)):
             return replace(s, status=pair[s.block % 2], reason="r") if s.variant == "cython" else s
@@ -113,6 +115,13 @@ def test_notes_splits_metrics_and_checks(run_of):
     assert row.splits_ms == {"forward": 1.000002}
     assert row.metrics == {"accuracy": pytest.approx(0.92)}
     assert (row.rss_peak, row.max_rel_err) == (4, 4e-9)
+
+
+def test_a_spoiled_row_keeps_its_scores_but_no_time_among_them(run_of):
+    def change(s):
+        return replace(s, status="contaminated", metrics={"accuracy": 0.9, "training_seconds": 3.0})
+
+    assert row_of(summarize(run_of(change=change)), "cython").metrics == {"accuracy": 0.9}
 
 
 def test_samples_of_no_planned_cell_are_said(run_of):

@@ -1,7 +1,7 @@
 """What inference and training cases share: a seeded, pruned model, its sparse twin over a backend, and the dense truth.
 
-The truth is the dense masked model in float64: logits in eval mode, and for training logits and gradients in train mode,
-each for two sets of weights, so that a kernel that keeps old values is caught.
+The truth is the dense masked model in float64: logits in eval mode, and for training logits and gradients in train
+mode, each for two sets of weights, so that a kernel that keeps old values is caught.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Truth = dict[str, list[Tensor]]
 
 @dataclass
 class Subject:
-    """A pruned model and the data it meets; `masks` by parameter name, `batch` the first examples of the training set."""
+    """A pruned model and the data it meets; `masks` by parameter name, `batch` the first training examples."""
 
     model: nn.Module
     masks: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Training cases: optimizer steps of a model with a fixed pattern, or with `epochs` a whole training to its accuracy."""
+"""Training cases: optimizer steps with a fixed pattern, or with `epochs` a whole training to its accuracy."""
 
 from __future__ import annotations
 

@@ -1,0 +1,214 @@
+"""The `cython` backend: packs tensors into rows of lanes and hands their addresses to the compiled loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from sparsebench.builtin.backends._cython_layout import LANES, Layout
+from sparsebench.builtin.backends._cython_pack import pack_input, pack_output, unpack_input, unpack_output
+from sparsebench.builtin.backends._cython_pattern import Pattern, forward_pattern, transposed_pattern
+from sparsebench.errors import ProblemError
+from sparsebench.kernels import _cython
+from sparsebench.plugin import Problem, SparseWeight
+
+PACKED_BYTES = (
+    2**21
+)  # images are taken together as long as they fit in about this much: tables and calls then cost little
+MOST_IMAGES = 256
+OFFSETS = 2**30  # offsets are int32, and planes are padded a little
+GRAIN = 2**17  # multiplications worth another thread
+SIZES_KEPT = 8
+
+
+class CythonBackend:
+    """Any linear or conv2d layer in float32 or float64."""
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Why not, or None: a dtype without compiled loops, or an image beyond the offsets."""
+        if problem.dtype not in ("float32", "float64"):
+            return f"its loops are compiled for float32 and float64, not for {problem.dtype}"
+        if _elements(problem, problem.height, problem.width) > OFFSETS:
+            return "one padded image has more than 2**30 elements, and offsets are int32"
+        return None
+
+    def bind(self, problem: Problem, weight: SparseWeight) -> CythonKernel:
+        """A kernel with its own copy of the weight."""
+        return CythonKernel(problem, weight)
+
+
+class CythonKernel:
+    """One bound weight.
+
+    Offsets depend on the size of the input; those of the sizes seen last are kept. The transposed pattern is built by
+    the first backward that asks for grad_input.
+    """
+
+    def __init__(self, problem: Problem, weight: SparseWeight) -> None:
+        self.problem = problem
+        self._values = weight.values
+        self._forward = forward_pattern(problem, weight, Layout.of(problem, problem.height, problem.width))
+        self._transposed: tuple[Pattern, Tensor] | None = None
+        self._input_offsets: dict[Layout, Tensor] = {}
+        self._output_offsets: dict[Layout, Tensor] = {}
+        self.set_values(weight.values)
+
+    def set_values(self, values: Tensor) -> None:
+        """Take new values [nnz] in CSR order; the transposed copy follows when grad_input is next asked for."""
+        if values.shape != self._values.shape or values.dtype != self._values.dtype:
+            raise ProblemError(
+                f"values are {values.dtype} {tuple(values.shape)}, but the kernel was bound to "
+                f"{self._values.dtype} {tuple(self._values.shape)}; bind a new one"
+            )
+        self._values = values.detach().clone(memory_format=torch.contiguous_format)
+        self._transposed_values: Tensor | None = None
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [batch, in] or [N, C, H, W] -> [batch, out] or [N, out, H', W'], channels-last if x is."""
+        return self._run_forward(x, bias, None)
+
+    def forward_saving(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """`forward`, and the packed parts of x, which `backward` would pack again."""
+        saved: list[Tensor] = []
+        return self._run_forward(x, bias, saved), saved
+
+    def backward(
+        self, x: Tensor, grad_output: Tensor, needs: tuple[bool, bool] = (True, True), saved: list[Tensor] | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
+        images = self._images(x)
+        grads = self._grads(images, grad_output)
+        grad_input = torch.empty_like(images, memory_format=_memory_format(x)) if needs[0] else None
+        grad_values = torch.zeros_like(self._values) if needs[1] else None
+        for i, (part, layout) in enumerate(self._parts(images)):
+            packed_grads = pack_output(grads[part], layout)
+            if grad_values is not None:
+                packed = pack_input(images[part], layout) if saved is None else saved[i]
+                self._sample(grad_values, packed_grads, packed, layout)
+            if grad_input is not None:
+                unpack_input(grad_input[part], self._multiply_transposed(packed_grads, layout), layout)
+        return None if grad_input is None else grad_input.reshape(x.shape), grad_values
+
+    def _run_forward(self, x: Tensor, bias: Tensor | None, saved: list[Tensor] | None) -> Tensor:
+        images = self._images(x)
+        bias = None if bias is None else bias.to(x.dtype).contiguous()
+        out = torch.empty(self._output_shape(images), dtype=x.dtype, memory_format=_memory_format(x))
+        for part, layout in self._parts(images):
+            packed = pack_input(images[part], layout)
+            unpack_output(out[part], self._multiply(packed, bias, layout), layout)
+            if saved is not None:
+                saved.append(packed)
+        return out if x.dim() == 4 else out.flatten(1)
+
+    def _multiply(self, packed: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
+        """Forward of one part: [out_features, lanes of the outputs]."""
+        offsets = _kept(self._input_offsets, layout, self._forward.input_offsets)
+        return _product(self._forward, offsets, self._values, packed, bias, layout.lanes(layout.outputs))
+
+    def _multiply_transposed(self, packed_grads: Tensor, layout: Layout) -> Tensor:
+        """grad_input of one part: [planes, lanes of the inputs]."""
+        if self._transposed is None:
+            self._transposed = transposed_pattern(self.problem, self._forward, layout)
+        pattern, order = self._transposed
+        if self._transposed_values is None:
+            self._transposed_values = self._values[order]
+        offsets = _kept(self._output_offsets, layout, pattern.output_offsets)
+        lanes = layout.lanes(layout.inputs)
+        return _product(pattern, offsets, self._transposed_values, packed_grads, None, lanes)
+
+    def _sample(self, grad_values: Tensor, packed_grads: Tensor, packed: Tensor, layout: Layout) -> None:
+        """Add one part's gradient of the values."""
+        offsets = _kept(self._input_offsets, layout, self._forward.input_offsets)
+        lanes, size = layout.lanes(layout.outputs), packed.element_size()
+        _cython.sample(
+            grad_values.data_ptr(), packed_grads.data_ptr() + layout.lead * layout.images * size, layout.output_stride,
+            packed.data_ptr(), offsets.data_ptr(), self._forward.indptr.data_ptr(), self._forward.rows, lanes,
+            itemsize=size, threads=_threads(offsets.numel() * lanes),
+        )  # fmt: skip
+
+    def _images(self, x: Tensor) -> Tensor:
+        """x as [images, channels, height, width], checked."""
+        linear, channels = self.problem.op == "linear", self.problem.in_features
+        if x.dtype != self._values.dtype or x.dim() != (2 if linear else 4) or x.shape[1] != channels:
+            raise ProblemError(
+                f"x is {x.dtype} {tuple(x.shape)}; {self.problem.describe()} takes {self._values.dtype} "
+                f"[batch, {channels}{'' if linear else ', height, width'}]"
+            )
+        images = x[:, :, None, None] if linear else x
+        if min(self._output_shape(images)[2:]) < 1:
+            raise ProblemError(f"x is {tuple(x.shape)}: smaller than the window of {self.problem.describe()}")
+        return _aligned(images)
+
+    def _grads(self, images: Tensor, grad_output: Tensor) -> Tensor:
+        """grad_output as [images, features, height', width'], checked."""
+        grads = grad_output if self.problem.op == "conv2d" else grad_output[..., None, None]
+        shape = self._output_shape(images)
+        if grads.dtype != images.dtype or grads.shape != shape:
+            raise ProblemError(
+                f"grad_output is {grad_output.dtype} {tuple(grad_output.shape)}; this x needs {images.dtype} "
+                f"{shape[: grad_output.dim()]}"
+            )
+        return _aligned(grads)
+
+    def _output_shape(self, images: Tensor) -> tuple[int, int, int, int]:
+        layout = Layout.of(self.problem, images.shape[2], images.shape[3])
+        return (images.shape[0], self.problem.out_features, layout.down.outputs, layout.across.outputs)
+
+    def _parts(self, images: Tensor) -> Iterator[tuple[slice, Layout]]:
+        """Slices of the batch that are packed together, and how."""
+        count, _, height, width = images.shape
+        each = _elements(self.problem, height, width)
+        if each > OFFSETS:
+            raise ProblemError(
+                f"one image {tuple(images.shape[1:])} has more than 2**30 elements when padded; offsets are int32"
+            )
+        step = min(MOST_IMAGES, max(LANES, PACKED_BYTES // (each * images.element_size())), OFFSETS // each)
+        for start in range(0, count, step):
+            taken = min(step, count - start)
+            yield slice(start, start + taken), Layout.of(self.problem, height, width, taken, images.element_size())
+
+
+def _product(
+    pattern: Pattern, offsets: Tensor, values: Tensor, packed: Tensor, bias: Tensor | None, lanes: int
+) -> Tensor:
+    """[rows, lanes] of the compiled product."""
+    out = packed.new_empty(pattern.rows, lanes)
+    _cython.multiply(
+        out.data_ptr(), lanes, packed.data_ptr(), values.data_ptr(), offsets.data_ptr(), pattern.indptr.data_ptr(),
+        0 if bias is None else bias.data_ptr(), pattern.rows, lanes,
+        itemsize=packed.element_size(), threads=_threads(values.numel() * lanes),
+    )  # fmt: skip
+    return out
+
+
+def _elements(problem: Problem, height: int, width: int) -> int:
+    """Elements of one packed image, or of its packed output if that is larger."""
+    layout = Layout.of(problem, height, width)
+    packed = problem.in_features * len(layout.phases) * (layout.reach + layout.outputs)
+    return max(packed, problem.out_features * (layout.lead + layout.first + layout.inputs))
+
+
+def _kept(kept: dict[Layout, Tensor], layout: Layout, make: Callable[[Layout], Tensor]) -> Tensor:
+    """The table of one layout, made if it is not among the last few."""
+    if layout not in kept:
+        if len(kept) == SIZES_KEPT:
+            kept.clear()
+        kept[layout] = make(layout)
+    return kept[layout]
+
+
+def _threads(multiplications: int) -> int:
+    return min(torch.get_num_threads(), 1 + multiplications // GRAIN)
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    """Channels-last for what is that and nothing else."""
+    last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """x, or a copy if its elements straddle their own size (as `torch.frombuffer` can make them)."""
+    return x if x.data_ptr() % x.element_size() == 0 else x.clone()

@@ -1,0 +1,142 @@
+"""`sparsebench check`: is it right? Verification without timing."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sparsebench.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from sparsebench.harness.checking import Checked, Tell
+    from sparsebench.harness.crew import Limits
+
+EPILOG = """\
+\b
+Examples:
+  sparsebench check cython            one backend over the whole grid
+  sparsebench check my_kernel.py      every backend of a plugin file
+  sparsebench check suite-cpu         every row of a suite, on its own inputs
+  sparsebench check --all             every backend that is installed
+
+Exit codes: 0 right or honestly unsupported, 3 wrong, 4 raised, crashed, hung or out of memory.
+Next: sparsebench run suite-smoke --backend NAME
+"""
+WRONG, FAILED = 3, 4
+BAD = {"wrong": WRONG, "error": FAILED, "crash": FAILED, "timeout": FAILED, "oom": FAILED}
+SHOWN = 12  # failures of one backend that are shown one by one
+
+
+@click.command("check", epilog=EPILOG)
+@click.argument("target", required=False, metavar="[BACKEND|FILE.py|SUITE]")
+@click.option("--all", "everything", is_flag=True, help="Every installed backend.")
+@click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one check.")
+@click.option("--memory", "gib", type=click.FloatRange(min=0.1), metavar="GIB", help="Memory that a worker may take.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every check, also those that are right.")
+def command(target: str | None, everything: bool, seconds: float | None, gib: float | None, verbose: bool) -> int:
+    """Verify kernels against a float64 oracle without timing them.
+
+    A backend is checked over a grid: odd and unaligned sizes, batch 1, empty rows, empty and full weights, explicit
+    zeros, strided and expanded inputs, non-finite inputs, new values, alternating shapes, one thread and two.
+    A suite is checked on its own inputs.
+    """
+    if (target is None) == (not everything):
+        raise UsageError("check needs a backend, a plugin file, a suite or --all; see `sparsebench list backends`")
+    from sparsebench.harness.crew import Limits
+
+    with _Progress() as progress:
+        checked = list(_checked(target, Limits(seconds, None if gib is None else int(gib * 2**30)), progress.tell))
+    click.echo(_table(checked))
+    for line in _details(checked, verbose):
+        click.echo(line)
+    names = list(dict.fromkeys(c.backend for c in checked))
+    click.echo(f"\nNext: sparsebench run suite-smoke --backend {names[0] if names else 'NAME'}")
+    codes = {BAD.get(c.status, 0) for c in checked}
+    return next((code for code in (WRONG, FAILED) if code in codes), 0)
+
+
+def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked]:
+    from sparsebench.errors import PluginError
+    from sparsebench.harness.checking import check_backends, check_plan
+    from sparsebench.harness.plan import Selection
+    from sparsebench.harness.session import plan_run
+    from sparsebench.harness.suite import suite_names
+    from sparsebench.registry import load_registry
+
+    if target and (target in suite_names() or target.endswith(".toml")):
+        yield from check_plan(plan_run(target, Selection(), limits=limits).plan, tell, limits)
+        return
+    if target and target.endswith(".py"):
+        file = str(Path(target).resolve())
+        registry = load_registry([file])
+        broken = [p.error for p in registry.plugins if p.name == file and p.error]
+        if broken:
+            raise PluginError(f"{target} cannot be used: {broken[0]}")
+        names = [name for name, entry in registry.backends.items() if entry.source.file == file]
+        if not names:
+            raise UsageError(f"{target} offers no backend; return BackendSpec records from sparsebench_backends()")
+    else:
+        registry = load_registry()
+        if target and target.partition("@")[0] not in registry.backends:
+            known = [*registry.backends, *suite_names()]
+            raise UsageError(f"nothing to check is named {target!r}{nearest(target, known)}")
+        names = [target] if target else list(registry.backends)
+    yield from check_backends(names, registry, tell, limits)
+
+
+def _table(checked: list[Checked]) -> str:
+    from tabulate import tabulate
+
+    counts: dict[str, Counter[str]] = {}
+    for each in checked:
+        counts.setdefault(each.backend, Counter())[each.status] += 1
+    columns = [s for s in ("ok", "unsupported", "skipped", *BAD) if any(c[s] for c in counts.values())]
+    rows = [[name, *(count[s] or "" for s in columns), _verdict(count)] for name, count in counts.items()]
+    return tabulate(rows, ["backend", *columns, "verdict"], "simple")
+
+
+def _verdict(count: Counter[str]) -> str:
+    if any(count[s] for s in BAD):
+        return "FAILED"
+    return "right" if count["ok"] else "not here" if count["skipped"] else "does nothing"
+
+
+def _details(checked: list[Checked], verbose: bool) -> Iterator[str]:
+    for name in dict.fromkeys(c.backend for c in checked):
+        mine = [c for c in checked if c.backend == name]
+        shown = mine if verbose else [c for c in mine if c.status in BAD][:SHOWN]
+        for each in shown:
+            yield f"  {name}: {each.check}: {each.status}" + (f": {each.reason}" if each.reason else "")
+        left = sum(c.status in BAD for c in mine) - SHOWN
+        if left > 0 and not verbose:
+            yield f"  {name}: and {left} more; see them with --verbose"
+        reasons = Counter(c.reason for c in mine if c.status in ("unsupported", "skipped"))
+        for reason, count in reasons.most_common(6) if not verbose else ():
+            yield f"  {name}: {count} not done: {reason}"
+
+
+class _Progress:
+    """A status line on stderr while checks run, on a terminal only."""
+
+    def __enter__(self) -> _Progress:
+        from rich.console import Console
+
+        self.console = Console(stderr=True)
+        self.status = self.console.status("starting …") if sys.stderr.isatty() else None
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """How far a backend is."""
+        if self.status:
+            self.status.update(f"{name}: {done} of {total}")

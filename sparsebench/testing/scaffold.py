@@ -1,0 +1,40 @@
+"""Makes a package with a plugin from the template beside this file: `sparsebench new backend NAME`."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from pathlib import Path
+
+from sparsebench.errors import UsageError
+
+TEMPLATE = Path(__file__).with_name("template")
+PLACES = {
+    "pyproject.toml.tmpl": "pyproject.toml",
+    "README.md.tmpl": "README.md",
+    "init.py.tmpl": "{package}/__init__.py",
+    "kernel.py.tmpl": "{package}/_kernel.py",
+    "test.py.tmpl": "tests/test_{package}.py",
+}
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def new_backend(name: str, folder: Path) -> Path:
+    """The new folder `folder`/`name`; raises `UsageError` before anything is written if that cannot be."""
+    package, target = name.replace("-", "_"), folder / name
+    if not _NAME.fullmatch(name) or keyword.iskeyword(package):
+        raise UsageError(f"new backend {name!r}: use lower-case letters, digits and single dashes, as in my-kernel")
+    if target.exists():
+        raise UsageError(f"new backend {name!r}: {target} exists; choose another name or --folder")
+    if importlib.util.find_spec(package) is not None:
+        raise UsageError(f"new backend {name!r}: Python already has a module {package!r}; choose another name")
+    for template, place in PLACES.items():
+        path = target / _filled(place, name, package)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_filled((TEMPLATE / template).read_text(), name, package))
+    return target
+
+
+def _filled(text: str, name: str, package: str) -> str:
+    return text.replace("{name}", name).replace("{package}", package)

@@ -1,0 +1,30 @@
+"""`sparsebench new backend` makes a package, and says what to do with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Call = Callable[..., Any]
+
+
+def test_makes_a_package_and_says_what_next(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("new", "backend", "my-kernel", "--folder", str(tmp_path))
+    assert (code, err) == (0, "")
+    made = next(path for path in tmp_path.iterdir() if path.is_dir())
+    assert (made / "pyproject.toml").is_file()
+    assert (made / "README.md").is_file()
+    assert list(made.rglob("test_*.py"))
+    assert f"cd {made}" in out
+    assert "sparsebench check my-kernel" in out
+
+
+def test_does_not_overwrite(call: Call, tmp_path: Path) -> None:
+    call("new", "backend", "my-kernel", "--folder", str(tmp_path))
+    code, _, err = call("new", "backend", "my-kernel", "--folder", str(tmp_path))
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_name_that_cannot_be_one(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("new", "backend", "9 lives!", "--folder", str(tmp_path))
+    assert (code, err.count("\n")) == (2, 1)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,124 @@
+"""The terminal's tables: 100 columns, the baseline in ms, others as ratios, failures with reasons, who wins."""
+
+import msgspec
+import pytest
+
+from sparsebench.report import render
+from sparsebench.report.table import BEST, OTHER_CLASS
+from sparsebench.runs.records import CellInfo
+from sparsebench.runs.summary import summarize
+
+replace = msgspec.structs.replace
+
+
+def lines_with(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def test_a_plain_run(run_of):
+    text = render(summarize(run_of()))
+    assert text.endswith("\n")
+    assert text.splitlines()[0].startswith("suite-cpu · AMD EPYC 7713")
+    case, mean = lines_with(text, "cython")
+    assert case.split()[1].startswith(("1.9", "2.0"))
+    assert case.count(f"x{BEST}") == 2
+    assert mean.count(f"x{BEST}") == 2
+    assert lines_with(text, "torch-dense")[0].count(" ms") == 2
+    assert "linear-1024: linear 1024->1024 batch 128, forward, threads 1" in text
+    assert "  fastest: cython at 0.8, 0.9" in text
+    assert "rows: 6 ok" in text
+
+
+def test_every_line_fits(run_of, cells_of):
+    names = {f"a-rather-long-plugin-name-{i}@isa=avx512": 1e6 + i * 1e3 for i in range(3)} | {"torch-dense": 1.2345e9}
+
+    def change(s):
+        return replace(s, status="error", reason="word " * 60, t_ns=[]) if s.variant.endswith("-1@isa=avx512") else s
+
+    cells = cells_of(sparsities=(0.5, 0.8, 0.9, 0.95, 0.98, 0.99), variants=tuple(names))
+    text = render(summarize(run_of(cells, names, change=change)))
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def failing(s):
+    if s.variant == "cython":
+        return replace(s, status="wrong", reason="grad_input is off by 0.7", t_ns=[])
+    return replace(s, status="skipped", reason="no such library", t_ns=[]) if s.variant == "torch-csr" else s
+
+
+def test_failures_stay_with_their_reason_and_no_number(run_of):
+    text = render(summarize(run_of(change=failing)))
+    assert lines_with(text, "cython")[0].split() == ["cython", *["wrong", "[2]"] * 2]
+    assert lines_with(text, "torch-csr")[0].split() == ["torch-csr", *["skipped", "[1]"] * 2]
+    assert "  [1] skipped: no such library" in text
+    assert text.count("grad_input is off by 0.7") == 1
+    assert "left out: torch-csr: skipped in 1 of 1; cython: wrong in 1 of 1" in text
+    assert "rows: 2 ok, 2 skipped, 2 wrong" in text
+
+
+def test_other_precision_classes_are_marked(run_of):
+    text = render(summarize(run_of(precision={"cython": "bfloat16"})))
+    line = lines_with(text, f"cython {OTHER_CLASS}")[0]
+    assert BEST not in line
+    assert "x" in line
+    assert "another precision class" in text
+    assert OTHER_CLASS not in render(summarize(run_of()))
+
+
+def test_notes_and_losses(run_of):
+    def change(s):
+        s = replace(s, note="channels-last") if s.variant == "torch-dense" and s.cell["sparsity"] == 0.9 else s
+        return replace(s, status="contaminated") if s.block == 0 else replace(s, dropped=[0])
+
+    text = render(summarize(run_of(change=change)))
+    assert "  torch-dense: channels-last (in 1 of 2)" in text
+    assert "not used, spoiled by other work: 24 of 360 rounds, 6 blocks" in text
+
+
+def test_problems_of_the_file_are_said(run_of):
+    run = run_of()
+    text = render(summarize(type(run)(run.info, run.samples, ("samples.jsonl line 3: corrupt",), run.path)))
+    assert "samples.jsonl line 3: corrupt" in text
+
+
+@pytest.fixture
+def training_run(run_of):
+    cell = CellInfo(
+        case="step", kind="training", cell={"sparsity": 0.9, "threads": 1}, version="1", title="resnet18, step",
+        blocks=3, variants=["torch-dense", "torch-csr", "cython"], baseline="torch-dense",
+    )  # fmt: skip
+
+    def change(s):
+        if s.variant == "torch-csr":
+            return replace(s, status="oom", reason="more than 2 GiB", t_ns=[])
+        splits = {part: share * 1e6 for part, share in (("data", 0.1), ("forward", 0.5), ("backward", 1.0))}
+        return replace(s, splits_ns=splits, metrics={"accuracy": 0.971, "loss": 0.12}, rss_peak=200 * 2**20)
+
+    return run_of([cell], change=change)
+
+
+def test_training_says_where_the_time_goes(training_run):
+    text = render(summarize(training_run))
+    assert "TRAINING (ms per step)" in text
+    head = "sparsity 0.9    time     ratio    accuracy    loss    memory"
+    assert lines_with(text, "sparsity 0.9")[0].split() == head.split()
+    row, parts, _ = lines_with(text, "cython")
+    assert "97.1 %" in row
+    assert "0.1200" in row
+    assert "200 MiB" in row
+    assert parts.split() == ["cython", "0.100", "ms", "0.500", "ms", "1.00", "ms"]
+    assert lines_with(text, "torch-csr") == ["torch-csr       oom [1]"]
+
+
+def test_a_spoiled_training_row_keeps_its_accuracy_but_no_time(training_run):
+    spoiled = tuple(replace(s, status="contaminated") if s.status == "ok" else s for s in training_run.samples)
+    text = render(summarize(replace_samples(training_run, spoiled)))
+    assert lines_with(text, "cython") == ["cython          contaminated [1]           97.1 %      0.1200"]
+
+
+def replace_samples(run, samples):
+    return type(run)(run.info, samples, run.problems, run.path)
+
+
+def test_an_empty_plan_is_still_a_report(run_of):
+    assert "rows: none" in render(summarize(run_of([])))
