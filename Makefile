@@ -42,10 +42,12 @@ types: $(INSTALLED) ## mypy over the package as it is installed, from another fo
 pytest: $(INSTALLED) ## the tests alone
 	$(BIN)/pytest
 
-# sparseprop's setup.py calls whatever `pip` is first on PATH and imports torch, so: no build isolation, our PATH.
+# sparseprop's setup.py calls whatever `pip` is first on PATH, from another folder, and builds with -march=native. So: our
+# PATH, no build isolation, no constraints file named relative to this folder, and no cached wheel of another CPU.
 peers: $(INSTALLED) ## add sparseprop, the peer that does not install plainly
-	$(BIN)/pip install --quiet setuptools wheel pybind11
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --no-build-isolation sparseprop==0.1.14 || \
+	$(BIN)/pip install --quiet "setuptools>=70.1" pybind11
+	@env -u PIP_CONSTRAINT -u PIP_BUILD_CONSTRAINT PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(BIN)/pip install --quiet --no-cache-dir --no-build-isolation --no-deps sparseprop==0.1.14 || \
 		echo "sparseprop did not build (reason above); the other peers are installed, its rows will be skipped" >&2
 	$(BIN)/sparsebench list backends
 

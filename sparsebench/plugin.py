@@ -71,6 +71,16 @@ class BackendSpec:
     options: Mapping[str, tuple] = field(default_factory=dict)  # {"isa": ("base", "avx2")} -> cpp@isa=avx2
     api: int = API
 
+    def refuses(self, problem: Problem) -> str | None:
+        """Why the spec alone rules a problem out, in one sentence; None if the backend is to be asked."""
+        if problem.op not in self.ops:
+            return f"{self.name} does {' and '.join(self.ops)}, not {problem.op}"
+        if problem.dtype not in self.dtypes:
+            return f"{self.name} computes in {' and '.join(self.dtypes)}, not {problem.dtype}"
+        if self.patterns and not {problem.pattern, problem.pattern.partition(":")[0]} & set(self.patterns):
+            return f"{self.name} takes the patterns {' and '.join(self.patterns)}, not {problem.pattern}"
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:

@@ -95,7 +95,9 @@ def _distance(got: Tensor, reference: Tensor, bound: Tensor) -> tuple[float, flo
         error = (mine - theirs).abs_()
         norm, ratio = float(torch.linalg.vector_norm(error)), float((error / allowed).max())
         if math.isnan(ratio):  # 0/0 where the result must be, and is, exact; or a NaN of the kernel
-            ratio = float(torch.where(error == 0, 0.0, error / allowed).nan_to_num_(nan=math.inf).max())
+            ratio = float(
+                torch.where(error == 0, 0.0, error / allowed).nan_to_num_(nan=math.inf, posinf=math.inf).max()
+            )
         worst, squares = max(worst, ratio), squares + norm * norm
     return worst, math.inf if math.isnan(squares) else math.sqrt(squares)
 

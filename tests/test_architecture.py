@@ -38,7 +38,7 @@ LIGHT = {"errors", "problem", "plugin", "discovery", "registry", "host", "record
 HEAVY = {"torch", "numpy", "scipy", "sklearn"}
 SOURCES = {"sparsebench": ROOT / "sparsebench", "sparsebench.builtin": ROOT / "plugins"}
 TEXT = {".py", ".pyx", ".pyi", ".cpp", ".h", ".c", ".toml", ".md", ".txt", ".cfg", ""}
-LEFT_OUT = {".git", ".venv", "build", "dist", "runs", "results", "__pycache__"}
+LEFT_OUT = {"build", "dist", "runs", "results", "__pycache__"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -159,11 +159,14 @@ def test_a_plugin_module_that_is_scanned_imports_the_contract_alone() -> None:
             assert all(name.startswith("sparsebench.plugin") for name in ours), f"{module} imports {ours}"
 
 
-def files() -> Iterator[Path]:
-    for path in sorted(ROOT.rglob("*")):
-        inside = path.relative_to(ROOT).parts
-        hidden = any(part in LEFT_OUT or part.endswith(("_cache", ".egg-info")) for part in inside)
-        if path.is_file() and not hidden and path.suffix in TEXT and not path.name.startswith(".coverage"):
+def files(folder: Path = ROOT) -> Iterator[Path]:
+    """Every text file of the project, without what was made from it."""
+    for path in sorted(folder.iterdir()):
+        if path.name in LEFT_OUT or path.name.endswith(".egg-info") or (path.name[0] == "." and path.name != ".ci"):
+            continue
+        if path.is_dir():
+            yield from files(path)
+        elif path.suffix in TEXT:
             yield path
 
 

@@ -134,8 +134,16 @@ def test_a_name_of_two_dlmc_files_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3, 5\n0\n0\n", "three, 5, 4\n", "3, 5, 4\n0 2 2 4\n4 1 0\n", "3, 5, 4\n0 2 4\n4 1 0 3\n", "3, 6, 4\n0 2 2 4\n4 1 0 3\n"]
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "3, 5\n0\n0\n",
+        "three, 5, 4\n",
+        "3, 5, 4\n0 2 2 4\n4 1 0\n",
+        "3, 5, 4\n0 2 4\n4 1 0 3\n",
+        "3, 6, 4\n0 2 2 4\n4 1 0 3\n",
+    ],
+)
 def test_a_broken_dlmc_file_is_a_problem_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.smtx"
     path.write_text(text)

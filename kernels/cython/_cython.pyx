@@ -56,7 +56,7 @@ ctypedef fused real:
 
 cdef enum:
     TILE = 64  # lanes of the widest tile of float32; of float64 it is half
-    BLOCK = 16  # copies go in blocks of 16 x 16 elements, so that the lines of both sides stay in L1 until they are full
+    BLOCK = 16  # copies go in blocks of 16 x 16 elements, so that whole lines of both sides are used
 
 
 # Point functions: one row, one tile.
@@ -162,12 +162,15 @@ cdef void copy_block(
     real* target, const Py_ssize_t* to, const real* source, const Py_ssize_t* by,
     Py_ssize_t images, Py_ssize_t channels, Py_ssize_t positions
 ) noexcept nogil:
-    """Copy [images, channels, positions]; `to` and `by` are strides of [image, channel, row, position]."""
+    """Copy [images, channels, positions]; `to` and `by` are strides of [image, channel, row, position].
+
+    Channels are outermost: their lines of both sides (one per image, one per position) fit in L1 until they are full.
+    """
     cdef Py_ssize_t i, c, p
     cdef real* t
     cdef const real* s
-    for i in range(images):
-        for c in range(channels):
+    for c in range(channels):
+        for i in range(images):
             t = target + i * to[0] + c * to[1]
             s = source + i * by[0] + c * by[1]
             for p in range(positions):
@@ -258,7 +261,10 @@ def sample(
 
 
 def copy(size_t target, target_strides, size_t source, source_strides, shape, *, int itemsize, int threads):
-    """Copy `shape` = [images, channels, height, width] from any strides to any strides."""
+    """Copy `shape` = [images, channels, height, width] from any strides to any strides.
+
+    Fastest if of `width` and `channels` the one that lies closer together in the tensor not packed comes last.
+    """
     cdef Py_ssize_t[4] to, by, size
     cdef int axis
     for axis in range(4):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.builtin.backends._cython_layout import LANES, Layout
-from sparsebench.builtin.backends._cython_pack import pack_input, pack_output, unpack_input, unpack_output
+from sparsebench.builtin.backends._cython_pack import Scratch, pack_input, pack_output, unpack_input, unpack_output
 from sparsebench.builtin.backends._cython_pattern import Pattern, forward_pattern, transposed_pattern
 from sparsebench.errors import ProblemError
 from sparsebench.kernels import _cython
@@ -24,7 +24,10 @@ SIZES_KEPT = 8
 
 
 class CythonBackend:
-    """Any linear or conv2d layer in float32 or float64."""
+    """Any linear or conv2d layer in float32 or float64. Its kernels share one scratch memory per thread."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch()
 
     def unsupported(self, problem: Problem) -> str | None:
         """Why not, or None: a dtype without compiled loops, or an image beyond the offsets."""
@@ -36,7 +39,7 @@ class CythonBackend:
 
     def bind(self, problem: Problem, weight: SparseWeight) -> CythonKernel:
         """A kernel with its own copy of the weight."""
-        return CythonKernel(problem, weight)
+        return CythonKernel(problem, weight, self._scratch)
 
 
 class CythonKernel:
@@ -46,8 +49,9 @@ class CythonKernel:
     the first backward that asks for grad_input.
     """
 
-    def __init__(self, problem: Problem, weight: SparseWeight) -> None:
+    def __init__(self, problem: Problem, weight: SparseWeight, scratch: Scratch) -> None:
         self.problem = problem
+        self._scratch = scratch
         self._values = weight.values
         self._forward = forward_pattern(problem, weight, Layout.of(problem, problem.height, problem.width))
         self._transposed: tuple[Pattern, Tensor] | None = None
@@ -67,45 +71,34 @@ class CythonKernel:
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [batch, in] or [N, C, H, W] -> [batch, out] or [N, out, H', W'], channels-last if x is."""
-        return self._run_forward(x, bias, None)
-
-    def forward_saving(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """`forward`, and the packed parts of x, which `backward` would pack again."""
-        saved: list[Tensor] = []
-        return self._run_forward(x, bias, saved), saved
-
-    def backward(
-        self, x: Tensor, grad_output: Tensor, needs: tuple[bool, bool] = (True, True), saved: list[Tensor] | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
-        images = self._images(x)
-        grads = self._grads(images, grad_output)
-        grad_input = torch.empty_like(images, memory_format=_memory_format(x)) if needs[0] else None
-        grad_values = torch.zeros_like(self._values) if needs[1] else None
-        for i, (part, layout) in enumerate(self._parts(images)):
-            packed_grads = pack_output(grads[part], layout)
-            if grad_values is not None:
-                packed = pack_input(images[part], layout) if saved is None else saved[i]
-                self._sample(grad_values, packed_grads, packed, layout)
-            if grad_input is not None:
-                unpack_input(grad_input[part], self._multiply_transposed(packed_grads, layout), layout)
-        return None if grad_input is None else grad_input.reshape(x.shape), grad_values
-
-    def _run_forward(self, x: Tensor, bias: Tensor | None, saved: list[Tensor] | None) -> Tensor:
         images = self._images(x)
         bias = None if bias is None else bias.to(x.dtype).contiguous()
         out = torch.empty(self._output_shape(images), dtype=x.dtype, memory_format=_memory_format(x))
         for part, layout in self._parts(images):
-            packed = pack_input(images[part], layout)
+            packed = pack_input(images[part], layout, self._scratch)
             unpack_output(out[part], self._multiply(packed, bias, layout), layout)
-            if saved is not None:
-                saved.append(packed)
         return out if x.dim() == 4 else out.flatten(1)
+
+    def backward(
+        self, x: Tensor, grad_output: Tensor, needs: tuple[bool, bool] = (True, True), saved: None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
+        images = self._images(x)
+        grads = self._grads(images, grad_output)
+        grad_input = torch.empty(images.shape, dtype=x.dtype, memory_format=_memory_format(x)) if needs[0] else None
+        grad_values = torch.zeros_like(self._values) if needs[1] else None
+        for part, layout in self._parts(images):
+            packed_grads = pack_output(grads[part], layout, self._scratch)
+            if grad_values is not None:
+                self._sample(grad_values, packed_grads, pack_input(images[part], layout, self._scratch), layout)
+            if grad_input is not None:
+                unpack_input(grad_input[part], self._multiply_transposed(packed_grads, layout), layout)
+        return None if grad_input is None else grad_input.reshape(x.shape), grad_values
 
     def _multiply(self, packed: Tensor, bias: Tensor | None, layout: Layout) -> Tensor:
         """Forward of one part: [out_features, lanes of the outputs]."""
         offsets = _kept(self._input_offsets, layout, self._forward.input_offsets)
-        return _product(self._forward, offsets, self._values, packed, bias, layout.lanes(layout.outputs))
+        return self._product(self._forward, offsets, self._values, packed, bias, layout.lanes(layout.outputs))
 
     def _multiply_transposed(self, packed_grads: Tensor, layout: Layout) -> Tensor:
         """grad_input of one part: [planes, lanes of the inputs]."""
@@ -116,7 +109,19 @@ class CythonKernel:
             self._transposed_values = self._values[order]
         offsets = _kept(self._output_offsets, layout, pattern.output_offsets)
         lanes = layout.lanes(layout.inputs)
-        return _product(pattern, offsets, self._transposed_values, packed_grads, None, lanes)
+        return self._product(pattern, offsets, self._transposed_values, packed_grads, None, lanes)
+
+    def _product(
+        self, pattern: Pattern, offsets: Tensor, values: Tensor, packed: Tensor, bias: Tensor | None, lanes: int
+    ) -> Tensor:
+        """[rows, lanes] of the compiled product."""
+        out = self._scratch.take("product", packed, pattern.rows * lanes).view(pattern.rows, lanes)
+        _cython.multiply(
+            out.data_ptr(), lanes, packed.data_ptr(), values.data_ptr(), offsets.data_ptr(), pattern.indptr.data_ptr(),
+            0 if bias is None else bias.data_ptr(), pattern.rows, lanes,
+            itemsize=packed.element_size(), threads=_threads(values.numel() * lanes),
+        )  # fmt: skip
+        return out
 
     def _sample(self, grad_values: Tensor, packed_grads: Tensor, packed: Tensor, layout: Layout) -> None:
         """Add one part's gradient of the values."""
@@ -168,19 +173,6 @@ class CythonKernel:
         for start in range(0, count, step):
             taken = min(step, count - start)
             yield slice(start, start + taken), Layout.of(self.problem, height, width, taken, images.element_size())
-
-
-def _product(
-    pattern: Pattern, offsets: Tensor, values: Tensor, packed: Tensor, bias: Tensor | None, lanes: int
-) -> Tensor:
-    """[rows, lanes] of the compiled product."""
-    out = packed.new_empty(pattern.rows, lanes)
-    _cython.multiply(
-        out.data_ptr(), lanes, packed.data_ptr(), values.data_ptr(), offsets.data_ptr(), pattern.indptr.data_ptr(),
-        0 if bias is None else bias.data_ptr(), pattern.rows, lanes,
-        itemsize=packed.element_size(), threads=_threads(values.numel() * lanes),
-    )  # fmt: skip
-    return out
 
 
 def _elements(problem: Problem, height: int, width: int) -> int:

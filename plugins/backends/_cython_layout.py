@@ -1,9 +1,9 @@
 """Where everything lies in memory when a layer becomes rows of lanes: the geometry that the `cython` kernel runs on.
 
-A plane (one channel of a few images) is stored as positions with the images innermost. All rows of a plane have the same
-`pitch`, so moving the window by one row or column is a constant distance. The zeros between two rows serve the end of the
-one and the beginning of the next. With a stride s, a plane is split into its s·s *phases* (every s-th row and column), in
-which the window again moves by one; only phases that the window meets are stored. Linear is the case of one position.
+A plane (one channel of a few images) is stored as positions with the images innermost. All rows of a plane have the
+same `pitch`, so moving the window by one row or column is a constant distance. The zeros between two rows serve the end
+of the one and the beginning of the next. With a stride s, a plane is split into its s·s *phases* (every s-th row and
+column), in which the window again moves by one; only phases that the window meets are stored. Linear has one position.
 """
 
 from __future__ import annotations

@@ -68,6 +68,6 @@ def _lacks(facts: Facts) -> Iterator[str]:
         names = ", ".join(line.partition(":")[0] for line in facts["backends_missing"])
         yield f"not competing: {names}; sparsebench list backends says what each needs"
     if not facts.get("data_root"):
-        yield "SPARSEBENCH_DATA is not set: `digits` and `noise` work, other data sets need the network"
+        yield "SPARSEBENCH_DATA is not set: `digits` and `noise` work, other data sets need it, or --download"
     elif not facts.get("data_found"):
         yield f"SPARSEBENCH_DATA={facts['data_root']} is empty or not there: put data sets into it"

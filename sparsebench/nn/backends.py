@@ -10,7 +10,7 @@ from sparsebench.errors import UsageError
 from sparsebench.problem import Problem
 
 if TYPE_CHECKING:
-    from sparsebench.plugin import Backend
+    from sparsebench.plugin import Backend, BackendSpec
     from sparsebench.registry import Registry
 
 
@@ -35,6 +35,13 @@ class BackendHandle:
         else:
             raise UsageError(f"backend = {backend!r} is neither a name nor an object with `unsupported` and `bind`")
 
+    @classmethod
+    def made(cls, backend: Backend, spec: BackendSpec) -> BackendHandle:
+        """A backend that somebody has made already, held to what its spec says."""
+        handle = cls(backend)
+        handle.name, handle._spec = spec.name, spec
+        return handle
+
     @property
     def backend(self) -> Backend:
         """The instance; made on first use."""
@@ -44,14 +51,8 @@ class BackendHandle:
 
     def unsupported(self, problem: Problem) -> str | None:
         """Why the backend cannot do the problem, as its spec or its instance says; None if it can."""
-        spec = self._spec
-        if spec is not None and problem.op not in spec.ops:
-            return f"{self.name} does {' and '.join(spec.ops)} only"
-        if spec is not None and problem.dtype not in spec.dtypes:
-            return f"{self.name} computes in {' and '.join(spec.dtypes)} only"
-        if spec is not None and spec.patterns and problem.pattern not in spec.patterns:
-            return f"{self.name} takes the patterns {' and '.join(spec.patterns)} only"
-        return self.backend.unsupported(problem)
+        refusal = None if self._spec is None else self._spec.refuses(problem)
+        return refusal or self.backend.unsupported(problem)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BackendHandle:
         return self

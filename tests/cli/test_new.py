@@ -8,19 +8,19 @@ Call = Callable[..., Any]
 
 
 def test_makes_a_package_and_says_what_next(call: Call, tmp_path: Path) -> None:
-    code, out, err = call("new", "backend", "my-kernel", "--folder", str(tmp_path))
+    code, out, err = call("new", "backend", "frobnicator", "--folder", str(tmp_path))
     assert (code, err) == (0, "")
     made = next(path for path in tmp_path.iterdir() if path.is_dir())
     assert (made / "pyproject.toml").is_file()
     assert (made / "README.md").is_file()
     assert list(made.rglob("test_*.py"))
     assert f"cd {made}" in out
-    assert "sparsebench check my-kernel" in out
+    assert "sparsebench check frobnicator" in out
 
 
 def test_does_not_overwrite(call: Call, tmp_path: Path) -> None:
-    call("new", "backend", "my-kernel", "--folder", str(tmp_path))
-    code, _, err = call("new", "backend", "my-kernel", "--folder", str(tmp_path))
+    call("new", "backend", "frobnicator", "--folder", str(tmp_path))
+    code, _, err = call("new", "backend", "frobnicator", "--folder", str(tmp_path))
     assert (code, err.count("\n")) == (2, 1)
 
 

@@ -24,7 +24,7 @@ def backend(name: str) -> Any:
 
 
 def test_the_baseline_is_among_them() -> None:
-    assert DO_EVERYTHING <= OURS.keys()
+    assert OURS.keys() >= DO_EVERYTHING
 
 
 @pytest.mark.parametrize(

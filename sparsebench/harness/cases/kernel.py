@@ -20,14 +20,7 @@ NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": 
 def unsupported(order: Order, backend: Any) -> str | None:
     """Ask the spec, then the backend."""
     problem, spec = problem_of(order.parameters), order.entries["backend"].spec
-    for what, value, able in (
-        ("op", problem.op, spec.ops),
-        ("dtype", problem.dtype, spec.dtypes),
-        ("pattern", problem.pattern.partition(":")[0], spec.patterns),
-    ):
-        if able and value not in able:
-            return f"it does {what} {', '.join(able)}, not {value}"
-    reason = backend.unsupported(problem)
+    reason = spec.refuses(problem) or backend.unsupported(problem)
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"unsupported() returned {type(reason).__name__}; it must return a reason or None")
     return reason

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sparsebench.errors import DatasetMissing, UnsupportedError
 from sparsebench.harness.cases.base import Order
 from sparsebench.nn import choose, sparse_layers, sparsify
+from sparsebench.nn.backends import BackendHandle
 from sparsebench.pruning.host import fixed_masks
 from sparsebench.pruning.masks import apply_masks
 from sparsebench.timing import race
@@ -62,7 +63,8 @@ def unsupported(order: Order, backend: Any) -> str | None:
     if getattr(backend, "dense", False):
         return None
     subject = build(order)
-    choices = choose(subject.model, example_input=subject.batch.inputs, backend=backend, masks=subject.masks)
+    handle = BackendHandle.made(backend, order.entries["backend"].spec)
+    choices = choose(subject.model, example_input=subject.batch.inputs, backend=handle, masks=subject.masks)
     if any(choice.backend is not None for choice in choices):
         return None
     reasons = [choice.reason for choice in choices]
@@ -146,7 +148,8 @@ class ModelJob:
         self.dense = bool(getattr(backend, "dense", False))
         model, masks, batch = self.subject.model, self.subject.masks, self.subject.batch
         if not self.dense:
-            self.model = sparsify(model, example_input=batch.inputs, backend=backend, masks=masks)
+            handle = BackendHandle.made(backend, order.entries["backend"].spec)
+            self.model = sparsify(model, example_input=batch.inputs, backend=handle, masks=masks)
             count = len(sparse_layers(self.model))
             if not count:
                 raise UnsupportedError("it can do no sparse layer of this model")
