@@ -13,9 +13,9 @@ import warnings
 from typing import Protocol
 
 import torch
-from sparsebench.builtin.backends._unfold import fold, output_size, unfold
 from torch import Tensor
 
+from sparsebench.builtin.backends._unfold import fold, output_size, unfold
 from sparsebench.plugin import Problem, SparseWeight
 
 ALIGNMENT = 64  # bytes; oneMKL halves its speed on operands 16 or 32 bytes off

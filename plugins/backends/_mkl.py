@@ -10,10 +10,10 @@ from __future__ import annotations
 import weakref
 
 import torch
-from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, aligned
-from sparsebench.builtin.backends._mkl_library import MklLibrary, find_library
 from torch import Tensor
 
+from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, aligned
+from sparsebench.builtin.backends._mkl_library import MklLibrary, find_library
 from sparsebench.errors import UnsupportedError
 from sparsebench.plugin import Problem, SparseWeight
 

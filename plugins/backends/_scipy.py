@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from scipy import sparse
-from sparsebench.builtin.backends._lowered import Csr, LoweredKernel
 from torch import Tensor
 
+from sparsebench.builtin.backends._lowered import Csr, LoweredKernel
 from sparsebench.plugin import Problem, SparseWeight
 
 

@@ -19,11 +19,11 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
+from torch import Tensor
+
 from sparsebench.builtin.backends._fastest import fastest
 from sparsebench.builtin.backends._lowered import aligned
 from sparsebench.builtin.backends._unfold import output_size
-from torch import Tensor
-
 from sparsebench.errors import UnsupportedError
 from sparsebench.plugin import Problem, SparseWeight
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, sparse_csr
 from torch import Tensor
 
+from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, sparse_csr
 from sparsebench.plugin import Problem, SparseWeight
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-from sparsebench.builtin.backends._fastest import fastest
 from torch import Tensor
 
+from sparsebench.builtin.backends._fastest import fastest
 from sparsebench.plugin import Problem, SparseWeight
 
 _TINY_FLOP = 2e6  # under it the call overhead decides, and that is the same in both layouts

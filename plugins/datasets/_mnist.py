@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsebench.builtin.datasets._idx import read_idx
-
 from sparsebench.errors import DatasetCorrupt, DatasetMissing
 from sparsebench.plugin import Examples, Splits
 

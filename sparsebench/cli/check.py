@@ -54,8 +54,8 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
     click.echo(_table(checked))
     for line in _details(checked, verbose):
         click.echo(line)
-    names = list(dict.fromkeys(c.backend for c in checked))
-    click.echo(f"\nNext: sparsebench run suite-smoke --backend {names[0] if names else 'NAME'}")
+    how = f"--plugin {target}" if target and target.endswith(".py") else f"--backend {checked[0].backend}"
+    click.echo(f"\nNext: sparsebench run suite-smoke {how}")
     codes = {BAD.get(c.status, 0) for c in checked}
     return next((code for code in (WRONG, FAILED) if code in codes), 0)
 

@@ -49,7 +49,7 @@ def new_info(plan: Plan, registry: Registry, options: dict[str, Any]) -> RunInfo
     fingerprint = host.fingerprint()
     return RunInfo(
         id=secrets.token_hex(4),
-        argv=sys.argv,
+        argv=["sparsebench", *sys.argv[1:]],
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         suite={
             "name": plan.suite.name,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sparsebench.builtin.allocators._uniform import Uniform
 from torch import nn
 
+from sparsebench.builtin.allocators._uniform import Uniform
 from sparsebench.errors import BudgetError
 from sparsebench.pruning.host import Context
 from sparsebench.pruning.masks import prunable

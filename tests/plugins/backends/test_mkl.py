@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from sparsebench.builtin.backends import _mkl, _mkl_library
 from sparsebench.builtin.backends._mkl import Mkl
-
 from sparsebench.errors import UnsupportedError
 from sparsebench.plugin import Problem, SparseWeight
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from sparsebench.builtin.backends import _sparseprop
 from sparsebench.builtin.backends._sparseprop import SparseProp
-
 from sparsebench.errors import UnsupportedError
 from sparsebench.plugin import Problem, SparseWeight
 

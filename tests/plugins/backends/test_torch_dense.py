@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from sparsebench.builtin.backends import _torch_dense
 from sparsebench.builtin.backends._torch_dense import TorchDense, TorchDenseBfloat16
-
 from sparsebench.plugin import Problem, SparseWeight
 
 CONV = Problem(op="conv2d", out_features=16, in_features=8, kernel_size=(3, 3), padding=(1, 1), batch=4, height=16,

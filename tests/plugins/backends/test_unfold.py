@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+
 from sparsebench.builtin.backends._unfold import fold, output_size, unfold
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sparsebench.builtin.datasets import _digits
 
+from sparsebench.builtin.datasets import _digits
 from sparsebench.errors import DatasetMissing
 
 

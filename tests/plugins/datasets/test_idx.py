@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sparsebench.builtin.datasets._idx import read_idx
 
+from sparsebench.builtin.datasets._idx import read_idx
 from sparsebench.errors import DatasetCorrupt
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sparsebench.builtin.datasets._mnist import fashion_mnist, mnist
 
+from sparsebench.builtin.datasets._mnist import fashion_mnist, mnist
 from sparsebench.errors import DatasetCorrupt, DatasetMissing
 
 

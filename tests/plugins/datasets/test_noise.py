@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from sparsebench.builtin.datasets._noise import load
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+
 from sparsebench.builtin.methods._static import Static
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from sparsebench.builtin.models.mlp import sparsebench_models
 
+from sparsebench.builtin.models.mlp import sparsebench_models
 from sparsebench.registry import load_registry
 
 
