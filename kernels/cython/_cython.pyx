@@ -3,33 +3,39 @@
 
 Design
 ------
-1. One shape for every layer. The host lays the input out as rows of *lanes*: for linear the batch, for conv2d (position,
-   image) of a padded plane, so that a step of the kernel's window is a constant distance in memory. Then
+1. One shape for every layer. The host lays the input out as rows of *lanes*: for linear the batch, for conv2d
+   (position, image) of a padded plane, so that a step of the kernel's window is a constant distance in
+   memory. Then
 
        forward       out[row][t]  = bias[row] + sum over k of values[k] * x[offsets[k] + t]
        grad_input    the same on the transposed pattern, with grad_output in place of x
        grad_values   grad[k]     += sum over t of grad_output[row][t] * x[offsets[k] + t]
 
-   where k walks the non-zeros of a row. Stride, padding, dilation, groups and kernel size are all in the offsets.
-2. Vectors run along the lanes, never along the non-zeros: a non-zero is one broadcast and some contiguous loads; there is
-   no gather, and no index arithmetic in the inner loop.
-3. A tile of lanes stays in registers while all non-zeros of a row are added to it. A kernel that keeps it in memory loads
-   and stores it once per non-zero, and then that, not the multiplication, is what it spends its time on. A tile has 256
-   bytes: 8 registers of AVX2, because 2 fma per cycle with a latency of 4 cycles need 8 sums in flight.
-4. Lanes come in multiples of 16 (a cache line of float32), so there are tiles of 64, 32 and 16 lanes and no masks. The host
-   pads; one lane costs as much as 16, which is still no more than one dependent multiplication and addition.
-5. Results do not depend on the number of threads. `multiply` splits lanes (and rows, if there are few lanes), `sample`
-   splits rows; each number is written by one thread, which adds its terms in an order that only the shapes fix. Rows are
-   split by non-zeros, not by count, because patterns may be skewed.
-6. One source, several instruction sets. GCC compiles a function that returns `cloned_void` once for each target below and
-   the loader picks one, so a wheel needs no -march=native. (Cython has no syntax for attributes, but it copies the name of
-   a return type into the C file as it is.) What such a function calls must be inlined to be compiled with it. The OpenMP
-   loops stay outside: GCC moves their bodies to functions of their own, without the attribute.
-7. Widths are literals at the call, so that after inlining the inner loops have constant lengths and their arrays become
-   registers. `value` and `source` are locals for the same reason: a store must not seem to change them. The flags in
-   CMakeLists.txt belong to this; without them the loops are interchanged or unrolled before they are vectorised.
-8. Pointers arrive as integers (`Tensor.data_ptr()`), so the module depends on no version of torch or numpy. The caller
-   answers for dtype, bounds and the alignment of elements.
+   where k walks the non-zeros of a row. Stride, padding, dilation, groups and kernel size are all in the
+   offsets.
+2. Vectors run along the lanes, never along the non-zeros: a non-zero is one broadcast and some contiguous
+   loads; there is no gather, and no index arithmetic in the inner loop.
+3. A tile of lanes stays in registers while all non-zeros of a row are added to it. A kernel that keeps it in
+   memory loads and stores it once per non-zero, and then that, not the multiplication, is what it spends its
+   time on. A tile has 256 bytes: 8 registers of AVX2, because 2 fma per cycle with a latency of 4 cycles need
+   8 sums in flight.
+4. Lanes come in multiples of 16 (a cache line of float32), so there are tiles of 64, 32 and 16 lanes and no
+   masks. The host pads; one lane costs as much as 16, which is still no more than one dependent
+   multiplication and addition.
+5. Results do not depend on the number of threads. `multiply` splits lanes (and rows, if there are few lanes),
+   `sample` splits rows; each number is written by one thread, which adds its terms in an order that only the
+   shapes fix. Rows are split by non-zeros, not by count, because patterns may be skewed.
+6. One source, several instruction sets. GCC compiles a function that returns `cloned_void` once for each
+   target below and the loader picks one, so a wheel needs no -march=native. (Cython has no syntax for
+   attributes, but it copies the name of a return type into the C file as it is.) What such a function calls
+   must be inlined to be compiled with it. The OpenMP loops stay outside: GCC moves their bodies to functions
+   of their own, without the attribute.
+7. Widths are literals at the call, so that after inlining the inner loops have constant lengths and their
+   arrays become registers. `value` and `source` are locals for the same reason: a store must not seem to
+   change them. The flags in CMakeLists.txt belong to this; without them the loops are interchanged or
+   unrolled before they are vectorised.
+8. Pointers arrive as integers (`Tensor.data_ptr()`), so the module depends on no version of torch or numpy.
+   The caller answers for dtype, bounds and the alignment of elements.
 """
 
 from cython.parallel cimport prange

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,17 @@ class Limits:
 class Crew:
     """Context manager: the fork server of a block and its workers; leaving it kills them all."""
 
-    def __init__(self, plan: Plan, folder: Path, block: int, threads: int, limits: Limits | None = None) -> None:
-        self.plan, self.folder, self.block, self.threads = plan, folder, block, threads
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        block: int,
+        threads: int,
+        limits: Limits | None = None,
+        preload: Sequence[str] = (),
+    ) -> None:
+        """The crew of one block; the server imports `preload` once, for all its workers."""
+        self.plan, self.folder, self.block, self.threads, self.preload = plan, folder, block, threads, preload
         limits = limits or Limits()
         self.seconds = limits.seconds or SECONDS
         self.workers: dict[str, Worker] = {}
@@ -64,7 +73,7 @@ class Crew:
         rest = [core for core in self.everywhere if core not in self.cores]
         if self.threads == 1 and rest:
             os.sched_setaffinity(0, rest)  # the parent watches from another core
-        self.server = Server(environment(self.threads))
+        self.server = Server(environment(self.threads), self.preload)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from sparsebench.harness.cases.base import Job, Order, case_kind
 from sparsebench.harness.vitals import canary_ns, reset_peak, resident_peak
 from sparsebench.registry import Entry, entry_from_wire
 from sparsebench.state import GlobalState
-from sparsebench.timing import frozen_gc, lap, warm
+from sparsebench.timing import lap, warm, without_gc
 from sparsebench.verify import Finding
 
 _NOTHING = Finding(True, "nothing", None, 0.0, 0.0)
@@ -80,6 +81,7 @@ class Desk:
         self.first_canary = canary_ns()
         if self.job is None or self.group != order.group:
             self.job, self.group = None, ""
+            gc.collect()  # what the last cell left must not be collected in the midst of this one
             self.base = reset_peak()
             self.job = case_kind(order.kind).make(order, self.backend)
             self.finding = self.job.verify()
@@ -101,7 +103,7 @@ class Desk:
     def _lap(self, request: Mapping[str, Any]) -> Answer:
         """One sample: untimed repetitions, then timed ones, then a look at the last result."""
         assert self.job is not None
-        with frozen_gc():
+        with without_gc():
             if request["warm_ns"]:
                 warm(self.job.run, request["warm_ns"])
             made = lap(self.job.run, request["loops"])

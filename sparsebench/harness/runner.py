@@ -27,6 +27,7 @@ from sparsebench.runs.records import TIMED, RunInfo, Sample, cell_key
 from sparsebench.runs.store import RunWriter
 
 ROOT = Path("results")  # where run folders go unless --out says otherwise
+OPTIMIZER_IMPORTS = ("torch._dynamo",)  # the first torch optimizer of a process imports it, in 1.8 s
 PATIENCE = 3  # a variant that hangs this often is not asked again in this run
 
 
@@ -116,7 +117,8 @@ class Runner:
         shutil.rmtree(self.writer.folder / "oracles", ignore_errors=True)
 
     def _block(self, number: int, threads: int, cells: list[Cell]) -> None:
-        with Crew(self.plan, self.writer.folder, number, threads, self.limits) as crew:
+        preload = OPTIMIZER_IMPORTS if any(cell.kind == "training" for cell in cells) else ()
+        with Crew(self.plan, self.writer.folder, number, threads, self.limits, preload) as crew:
             for cell in cells:
                 self.listener.cell(cell, number)
                 variants = self._missing(cell, number)

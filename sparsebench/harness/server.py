@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ class Failure(Exception):
 class Server:
     """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """Start it with `environment` laid over the inherited one; raises `Failure`."""
+    def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+        """Start it with `environment` laid over the inherited one and `preload` imported; raises `Failure`."""
         ours, theirs = socket.socketpair()
         self.socket = ours
+        command = [sys.executable, "-P", "-m", "sparsebench.harness.worker"]
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sparsebench.harness.worker", str(theirs.fileno()), str(os.getpid())],
+                [*command, str(theirs.fileno()), str(os.getpid()), *preload],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,

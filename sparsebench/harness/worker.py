@@ -1,7 +1,7 @@
 """The child's side: a fork server that imports torch once, and the workers forked from it that compute for one variant.
 
-Started as `python -P -m sparsebench.harness.worker DESCRIPTOR PARENT`. It ends with its parent (PR_SET_PDEATHSIG),
-because a kernel that hangs reads no pipe; workers end with the server.
+Started as `python -P -m sparsebench.harness.worker DESCRIPTOR PARENT [MODULE…]`. It ends with its parent
+(PR_SET_PDEATHSIG), because a kernel that hangs reads no pipe; workers end with the server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+from importlib import import_module
 from typing import Any, NoReturn
 
 from sparsebench.harness import wire
@@ -29,11 +30,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: _end(workers))
     _die_with(parent, signal.SIGTERM)
     import numpy  # noqa: F401
-    import torch
+    import torch  # noqa: F401
 
     from sparsebench.harness import desk  # noqa: F401  imported once, here, so that a fork costs 15 ms
 
-    torch.set_grad_enabled(True)
+    for module in sys.argv[3:]:
+        import_module(module)
     wire.send(control, {"ready": os.getpid()})
     while True:
         try:
