@@ -14,9 +14,7 @@ from sparsebench.errors import ProblemError
 from sparsebench.kernels import _cython
 from sparsebench.plugin import Problem, SparseWeight
 
-PACKED_BYTES = (
-    2**21
-)  # images are taken together as long as they fit in about this much: tables and calls then cost little
+PACKED_BYTES = 2**20  # images are taken together while they fit in about this much, two L2 caches
 MOST_IMAGES = 256
 OFFSETS = 2**30  # offsets are int32, and planes are padded a little
 GRAIN = 2**17  # multiplications worth another thread

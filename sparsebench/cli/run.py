@@ -90,7 +90,9 @@ def command(
             session = plan_run(str(suite), selection, files=files, limits=limits, out=out)
     _say_quarantined(session)
     if dry_run:
-        click.echo(_dry(session))
+        from sparsebench.cli.dry_run import render
+
+        click.echo(render(session.plan))
         return 0
     return _run(session, style)
 
@@ -140,23 +142,6 @@ def _say_quarantined(session: Session) -> None:
     for info in session.registry.plugins:
         if info.error:
             click.echo(f"sparsebench: plugin {info.name} is left out: {info.error}", err=True)
-
-
-def _dry(session: Session) -> str:
-    from tabulate import tabulate
-
-    plan = session.plan
-    rows = []
-    for cell in plan.cells:
-        axes = " ".join(f"{k}={v}" for k, v in cell.axes.items())
-        for variant in plan.variants[cell.key]:
-            status, reason = plan.barred.get((cell.key, variant), ("", ""))
-            rounds = f"{cell.case.blocks} blocks"
-            rows.append([cell.case.name, axes, variant, f"{status}: {reason}" if status else f"{cell.title}; {rounds}"])
-    table = tabulate(rows, ["case", "cell", "variant", "what it would run, or why not"], "simple",
-                     maxcolwidths=[16, 24, 14, 38])  # fmt: skip
-    runs = sum(len(plan.running(cell)) for cell in plan.cells)
-    return f"{table}\n\n{len(rows)} rows, {runs} would run.\nNext: sparsebench run {plan.suite.name}"
 
 
 def _shard(text: str | None) -> tuple[int, int]:
