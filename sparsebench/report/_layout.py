@@ -143,6 +143,14 @@ def failure_mark(row: Row, footnotes: Footnotes) -> str:
     return f"{row.status} {footnotes.mark(f'{row.status}: {row.reason}' if row.reason else '')}".strip()
 
 
+BEST, ROUGH = "*", "~"
+
+
+def winner_mark(row: Row) -> str:
+    """Behind a time: `BEST`, or `ROUGH` where other work spoiled every block."""
+    return BEST if row.is_best else ROUGH if row.is_rough else ""
+
+
 def note_lines(rows: Iterable[Row]) -> list[str]:
     """The notes of rows, one line for each (variant, note), and in how many rows if not in all."""
     where: dict[tuple[str, str], int] = {}

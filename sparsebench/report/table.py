@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import (
+    BEST,
+    ROUGH,
     UNITS,
     Footnotes,
     Panel,
@@ -15,6 +17,7 @@ from sparsebench.report._layout import (
     note_lines,
     panels,
     where_and_when,
+    winner_mark,
     wrap,
 )
 from sparsebench.report._numbers import mebibytes, metric, ms, plain, ratio, ratio_span, span
@@ -24,7 +27,6 @@ from sparsebench.runs.contests import Contest
 from sparsebench.runs.summary import Row, RunSummary
 
 OTHER_CLASS = "†"
-BEST = "*"
 
 
 def render(summary: RunSummary) -> str:
@@ -54,6 +56,9 @@ def _legend(summary: RunSummary) -> list[str]:
         f"Medians over blocks, caches warm. 2.00x = takes half the time of {' or '.join(baselines)}, behind it "
         f"the range over blocks; {BEST} = fastest."
     )
+    if any(row.is_rough for row in summary.rows):
+        text += f" {ROUGH} = a rough idea, no result: other work on this machine spoiled every block; run again when it"
+        text += " is quiet."
     if any(not row.same_class for row in summary.rows):
         text += f" {OTHER_CLASS} = another precision class, takes no part in who wins."
     return wrap(text, indent=0, hang=0)
@@ -92,7 +97,7 @@ def _entry(row: Row | None, footnotes: Footnotes, ranges: bool) -> str:
         return ""
     if row.ms is None:
         return failure_mark(row, footnotes)
-    best = BEST if row.is_best else ""
+    best = winner_mark(row)
     if row.is_baseline or row.ratio is None:
         return f"{ms(row.ms)}{best} {span(row.ms_low, row.ms_high) if ranges else ''}".strip()
     return f"{ratio(row.ratio)}{best} {ratio_span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
@@ -121,7 +126,8 @@ def _result_rows(rows: Sequence[Row], first: str, footnotes: Footnotes) -> list[
     head = [first, "time", "ratio", *(name.replace("_", " ") for name in metrics), "memory"]
     body = []
     for row in rows:
-        time = f"{ms(row.ms)}{BEST if row.is_best else ''} {span(row.ms_low, row.ms_high)}".strip()
+        mark = winner_mark(row)
+        time = f"{ms(row.ms)}{mark} {span(row.ms_low, row.ms_high)}".strip() if row.ms is not None else ""
         compared = "" if row.is_baseline else f"{ratio(row.ratio)} {ratio_span(row.ratio_low, row.ratio_high)}".strip()
         told = (metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics)
         memory = mebibytes(row.rss_peak) if row.ms is not None else ""

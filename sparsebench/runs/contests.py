@@ -108,7 +108,7 @@ def _who_stands(cells: Sequence[Mapping[str, Row]]) -> tuple[list[str], dict[str
 
 
 def _solved(row: Row | None) -> bool:
-    return row is not None and row.ratio is not None
+    return row is not None and row.ratio is not None and not row.is_rough
 
 
 def _standing(variant: str, rows: Sequence[Row], blocks: Sequence[int]) -> Standing:

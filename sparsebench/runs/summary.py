@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import block_ns, by_row, log_ratios
+from sparsebench.runs.blocks import block_ns, by_row, log_ratios, loosened
 from sparsebench.runs.contests import Contest, contests_of
 from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Sample, cell_key
 from sparsebench.runs.stats import median
@@ -22,9 +22,9 @@ MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the ro
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant in one cell over all blocks. Times and ratios are None unless `status` is `ok`.
+    """One variant in one cell over all blocks. Times and ratios are None unless `status` is `ok` or `contaminated`.
 
-    Metrics are there for `contaminated` rows too, but for those in seconds: other work makes a step slow, not wrong.
+    A contaminated row `is_rough`: other work spoiled every block. It is shown and marked, and never wins.
 
     Ratios are baseline time / this time (above 1 is faster), paired within blocks; `low` and `high` are
     the range over blocks, not an interval.
@@ -41,6 +41,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = ""
     same_class: bool = True  # as the baseline: only these rows can win
     is_best: bool = False
+    is_rough: bool = False
     ms: float | None = None
     ms_low: float | None = None
     ms_high: float | None = None
@@ -120,7 +121,7 @@ def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], precis
 
 def best_of(rows: Iterable[Row]) -> str | None:
     """The fastest variant of a cell among those that may win: by ratio, by time if the baseline has none."""
-    able = [row for row in rows if row.ms is not None and row.same_class]
+    able = [row for row in rows if row.ms is not None and row.same_class and not row.is_rough]
     paired = [row for row in able if row.ratio is not None]
     if paired:
         return max(paired, key=lambda row: row.ratio or 0.0).variant
@@ -139,7 +140,10 @@ def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
             partly = len(bad) < len(samples)
             return status, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
     if all(block_ns(s) is None for s in samples):
-        return "contaminated", "other work on this machine spoiled every block; run again when it is quiet"
+        return (
+            "contaminated",
+            "other work on this machine spoiled every block: a rough idea, not a result; run again when it is quiet",
+        )
     return "ok", ""
 
 
@@ -148,7 +152,11 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
     judged = [s for s in samples if s.status == status] if status != "contaminated" else samples
-    times = [ns for ns in map(block_ns, samples) if ns is not None] if status == "ok" else []
+    rough = status == "contaminated"
+    if rough:
+        blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
+    usable = [blocks[b] for b in sorted(blocks)]
+    times = [ns for ns in map(block_ns, usable) if ns is not None] if status in TIMED else []
     return Row(
         case=info.case,
         kind=info.kind,
@@ -158,6 +166,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         status=status,
         reason=reason,
         is_baseline=variant == info.baseline,
+        is_rough=rough,
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
         metrics=_metrics(status, judged),
         rss_peak=max((s.rss_peak for s in judged), default=0),
@@ -170,7 +179,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         rounds_dropped=sum(len(set(s.dropped)) for s in samples),
         notes=_notes(info, samples, len(times)),
         **_times(info, times),
-        **_ratios(log_ratios(baseline, blocks) if times and status_of(baseline)[0] == "ok" else {}),
+        **_ratios(log_ratios(baseline, blocks) if times and status_of(baseline)[0] in TIMED else {}),
     )
 
 
@@ -211,9 +220,8 @@ def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _metrics(status: str, samples: Iterable[Sample]) -> dict[str, float]:
-    """Medians over blocks of what was scored; of a row without a time, nothing that is a time."""
-    found = _medians(s.metrics for s in samples) if status in TIMED else {}
-    return {key: value for key, value in found.items() if status == "ok" or "seconds" not in key}
+    """Medians over blocks of what was scored."""
+    return _medians(s.metrics for s in samples) if status in TIMED else {}
 
 
 def _notes(info: CellInfo, samples: list[Sample], timed: int) -> tuple[str, ...]:
