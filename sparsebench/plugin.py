@@ -68,6 +68,7 @@ class BackendSpec:
     isa: tuple[str, ...] = ()  # CPU flags it needs, as /proc/cpuinfo names them
     requires: tuple[str, ...] = ()  # import names it needs
     precision: str = "float32"  # the class it is compared in: "float32", "bfloat16", "float64"
+    peer: bool = False  # other people's software, to compare with: what becomes of its rows does not fail a run
     options: Mapping[str, tuple] = field(default_factory=dict)  # {"isa": ("base", "avx2")} -> cpp@isa=avx2
     api: int = API
 

@@ -13,6 +13,7 @@ def sparsebench_backends() -> list[BackendSpec]:
             name="mkl",
             summary="oneMKL mkl_sparse_?_mm with the handle kept; conv2d through im2col; grad_weight by torch",
             load="sparsebench.builtin.backends._mkl:Mkl",
+            peer=True,
             ops=("linear", "conv2d"),
             dtypes=("float32", "float64"),
             options={"library": ("auto", "pypi", "torch")},

@@ -13,6 +13,7 @@ def sparsebench_backends() -> list[BackendSpec]:
             name="scipy",
             summary="scipy.sparse CSR products, single-threaded; conv2d through im2col; grad_weight by torch",
             load="sparsebench.builtin.backends._scipy:Scipy",
+            peer=True,
             ops=("linear", "conv2d"),
             dtypes=("float32", "float64"),
             requires=("scipy",),

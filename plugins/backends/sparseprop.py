@@ -13,6 +13,7 @@ def sparsebench_backends() -> list[BackendSpec]:
             name="sparseprop",
             summary="SparseProp 0.1.14: AVX2 kernels vectorized over the batch or the output row",
             load="sparsebench.builtin.backends._sparseprop:SparseProp",
+            peer=True,
             ops=("linear", "conv2d"),
             isa=("avx2", "fma"),
             requires=("sparseprop",),

@@ -30,6 +30,7 @@ Examples:
 Next: sparsebench report latest --format markdown
 """
 FORMATS = ("table", "markdown", "json")
+SELECTING = ("expression", "backends", "files", "threads", "blocks", "seed", "quick", "shard", "out")
 OPTIONAL_FAILS = {"wrong": 3, "crash": 4, "timeout": 4, "oom": 4, "error": 4}  # status -> exit code
 
 
@@ -77,10 +78,12 @@ def command(
 
     if (suite is None) == (resume is None):
         raise UsageError("run needs a suite or --resume RUN (not both); see `sparsebench list suites`")
+    if resume is not None and (given := _given(SELECTING)):
+        raise UsageError(f"--resume goes on with what the run began with; leave out {' and '.join(given)}")
     if download:
         os.environ["SPARSEBENCH_DOWNLOAD"] = "1"  # the workers that load data sets inherit it
     limits = Limits(seconds, None if gib is None else int(gib * 2**30))
-    with _planning(style):
+    with _interruptible(), _planning(style):
         if resume is not None:
             from sparsebench.cli.find import find_run
 
@@ -123,12 +126,12 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
     summary = summarize(run)
     (folder / "report.md").write_text(report.render(summary, "markdown"))
     click.echo(report.render(summary, style))
+    if interrupted:
+        click.echo(f"Interrupted; go on with: sparsebench run --resume {folder}", err=True)
     if style == "json":
         return
     click.echo(f"\nResults: {folder}")
-    if interrupted:
-        click.echo(f"Interrupted; go on with: sparsebench run --resume {folder}")
-    else:
+    if not interrupted:
         click.echo(f"Next: sparsebench report {folder} --format markdown")
         click.echo(f"      sparsebench compare BASE {folder}")
 
@@ -144,11 +147,19 @@ def _say_quarantined(session: Session) -> None:
             click.echo(f"sparsebench: plugin {info.name} is left out: {info.error}", err=True)
 
 
+def _given(names: Sequence[str]) -> list[str]:
+    """The options among these parameters that stand on the command line."""
+    context = click.get_current_context()
+    there = click.core.ParameterSource.COMMANDLINE
+    return [p.opts[0] for p in context.command.params if p.name in names and
+            context.get_parameter_source(p.name) is there]  # fmt: skip
+
+
 def _shard(text: str | None) -> tuple[int, int]:
     if not text:
         return (1, 1)
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--shard {text}: write I/N with 1 <= I <= N, as in --shard 1/4")
     return (int(index), int(count))
 

@@ -11,7 +11,7 @@ from typing import Any
 from sparsebench.harness import policy
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Crew
-from sparsebench.harness.server import Failure
+from sparsebench.harness.server import Failure, ServerLost
 from sparsebench.harness.vitals import stolen_ticks
 from sparsebench.runs.records import Sample
 
@@ -31,16 +31,28 @@ class Track:
 def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
     """The samples of one cell in one block: one for each variant, whatever became of it."""
     seed = f"{run_id}/{crew.block}/{cell.key}"
-    tracks = {variant: Track() for variant in variants}
     stolen, ticks = stolen_ticks()
-    _prepare(crew, cell, tracks, seed)
-    schedule = _sample(crew, cell, tracks, seed)
-    _finish(crew, tracks)
+    tracks, schedule = _attempt(crew, cell, list(variants), seed)
     stolen_after, ticks_after = stolen_ticks()
     steal = (stolen_after - stolen) / max(1, ticks_after - ticks)
     good = {v: t for v, t in tracks.items() if t.failure is None}
     dropped = policy.spoiled_rounds(_walls(good), _cpus(good), cell.threads)
     return [_record(crew, cell, v, t, schedule, dropped, steal, session) for v, t in tracks.items()]
+
+
+def _attempt(crew: Crew, cell: Cell, variants: list[str], seed: str) -> tuple[dict[str, Track], policy.Schedule]:
+    """Prepare, sample, finish. Who takes the fork server down has failed; the others begin again."""
+    lost: dict[str, Track] = {}
+    while True:
+        tracks = {variant: Track() for variant in variants if variant not in lost}
+        try:
+            _prepare(crew, cell, tracks, seed)
+            schedule = _sample(crew, cell, tracks, seed)
+            _finish(crew, cell, tracks)
+        except ServerLost:
+            lost |= {name: track for name, track in tracks.items() if isinstance(track.failure, ServerLost)}
+        else:
+            return {name: (lost | tracks)[name] for name in variants}, schedule
 
 
 def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> None:
@@ -60,10 +72,10 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
         if spoiled is not None:
             tracks[name].failure = spoiled
             continue
-        _try(crew, tracks[name], name, request, tracks[name].prepared)
-        failure = tracks[name].failure
-        if failure is not None:  # verification covers every pass, so one failure is that of the whole group
-            crew.unfit[cell.group, name] = failure
+        _try(crew, cell, tracks[name], name, request, tracks[name].prepared)
+        failed = tracks[name].failure
+        if failed is not None:  # verification covers every pass, so one failure is that of the whole group
+            crew.unfit[cell.group, name] = failed
 
 
 def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> policy.Schedule:
@@ -76,26 +88,30 @@ def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> poli
             if track.failure is not None:
                 continue
             lap: dict[str, Any] = {}
-            _try(crew, track, name, {"do": "lap", "loops": schedule.loops[name], "warm_ns": schedule.warm_ns}, lap)
+            request = {"do": "lap", "loops": schedule.loops[name], "warm_ns": schedule.warm_ns[name]}
+            _try(crew, cell, track, name, request, lap)
             if number >= schedule.discarded and track.failure is None:
                 track.laps.append(lap)
                 track.places.append(place)
     return schedule
 
 
-def _finish(crew: Crew, tracks: dict[str, Track]) -> None:
+def _finish(crew: Crew, cell: Cell, tracks: dict[str, Track]) -> None:
     """Verify once more: a kernel that drifts is caught here, and has no time."""
     for name, track in tracks.items():
         if track.failure is None:
-            _try(crew, track, name, {"do": "finish"}, track.finished)
+            _try(crew, cell, track, name, {"do": "finish"}, track.finished)
             track.printed = crew.printed(name) - track.printed
 
 
-def _try(crew: Crew, track: Track, name: str, request: dict[str, Any], into: dict[str, Any]) -> None:
+def _try(crew: Crew, cell: Cell, track: Track, name: str, request: dict[str, Any], into: dict[str, Any]) -> None:
     try:
         into.update(crew.ask(name, request))
     except Failure as failure:
         track.failure = failure
+        if isinstance(failure, ServerLost):
+            crew.unfit[cell.group, name] = failure
+            raise
 
 
 def _walls(tracks: dict[str, Track]) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sparsebench.errors import ProblemError, UsageError, nearest
@@ -52,7 +52,10 @@ class Cell:
     @property
     def version(self) -> str:
         """Hash of what defines the cell; cells of different versions are never compared."""
-        text = json.dumps([VERSION, self.kind, dict(self.parameters), self.baseline], sort_keys=True)
+        what = dict(self.parameters)
+        if self.problem is not None:  # with its defaults, so that a key left out is a key written down
+            what = {**asdict(self.problem), "pass": what["pass"], "seed": what["seed"]}
+        text = json.dumps([VERSION, self.kind, what, self.baseline], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -67,18 +70,18 @@ class Cell:
 
 def expand(suite: Suite) -> list[Cell]:
     """All cells of a suite in the order of the file; raises `UsageError` naming the case that is impossible."""
-    return [cell for case in suite.cases for cell in _cells(case, suite.baseline)]
+    return [cell for case in suite.cases for cell in _cells(case, suite)]
 
 
-def _cells(case: Case, baseline: str) -> Iterator[Cell]:
+def _cells(case: Case, suite: Suite) -> Iterator[Cell]:
     for values in itertools.product(*case.axes.values()):
         axes = dict(zip(case.axes, values, strict=True))
         parameters = {**case.parameters, **axes}
         try:
             problem = problem_of(parameters) if case.kind == "kernel" else None
         except ProblemError as error:
-            raise UsageError(f"case {case.name!r}: {error}") from None
-        yield Cell(case, axes, parameters, problem, baseline)
+            raise UsageError(f"{suite.where} [[{case.kind}]] {case.name!r}: {error}") from None
+        yield Cell(case, axes, parameters, problem, suite.baseline)
 
 
 def problem_of(parameters: Mapping[str, Any]) -> Problem:

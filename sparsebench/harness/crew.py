@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sparsebench.errors import UsageError
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.plan import Plan
-from sparsebench.harness.server import Failure, Server, Worker
+from sparsebench.harness.server import LONGEST_FILE, Failure, Server, ServerLost, Worker
 from sparsebench.host import cores_allowed, memory_limit
-from sparsebench.registry import Entry, entry_to_wire
+from sparsebench.registry import entry_to_wire
 
 SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
 MEMORY_SHARE = 0.6  # of what is free, for one worker
@@ -73,7 +74,11 @@ class Crew:
         rest = [core for core in self.everywhere if core not in self.cores]
         if self.threads == 1 and rest:
             os.sched_setaffinity(0, rest)  # the parent watches from another core
-        self.server = Server(environment(self.threads), self.preload)
+        try:
+            self.server = Server(environment(self.threads), self.preload)
+        except BaseException:
+            os.sched_setaffinity(0, self.everywhere)
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -81,12 +86,20 @@ class Crew:
         os.sched_setaffinity(0, self.everywhere)
 
     def ask(self, variant: str, request: dict[str, Any], seconds: float | None = None) -> Any:
-        """Ask the variant's worker; on a failure the worker is gone and `Failure` is raised."""
+        """Ask the variant's worker; on a failure the worker is gone and `Failure` is raised.
+
+        If the fork server went with it, there is a new one and no worker is left: `ServerLost`.
+        """
         try:
             return self._worker(variant).ask(request, seconds or self.seconds)
-        except Failure:
+        except Failure as failure:
             self.dismiss(variant)
-            raise
+            if not self.server.lost():
+                raise
+            self.server.close()
+            self.workers.clear()
+            self.server = Server(environment(self.threads), self.preload)
+            raise ServerLost(failure.status, failure.reason) from None
 
     def dismiss(self, variant: str) -> None:
         """End a worker; the next request to the variant gets a fresh one."""
@@ -117,16 +130,22 @@ class Crew:
     def ensure_oracle(self, cell: Cell) -> None:
         """Have the oracle computed if nobody has yet; raises `Failure`."""
         path = self.oracle(cell)
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            self.ask(HOST, {"do": "oracle", "order": self.order(cell, HOST)}, max(self.seconds, SECONDS))
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        request = {"do": "oracle", "order": self.order(cell, HOST)}
+        try:
+            self.ask(HOST, request, max(self.seconds, SECONDS))
+        except ServerLost:  # killed in the meantime, which is no fault of the oracle's
+            self.ask(HOST, request, max(self.seconds, SECONDS))
 
     def _worker(self, variant: str) -> Worker:
         if variant not in self.workers:
             name = variant.replace("/", "_") or "oracle"
             log = self.folder / "output" / f"{name}.block{self.block}.txt"
             cores = self.cores if variant != HOST else self.everywhere
-            worker = self.server.fork(log, cores, self.threads, self.memory)
+            files = LONGEST_FILE if variant != HOST else -1  # oracles may be large
+            worker = self.server.fork(log, cores, self.threads, self.memory, files)
             self.workers[variant] = worker
             if variant != HOST:
                 entry, options = self.plan.backends[variant]
@@ -146,19 +165,26 @@ def probe(plan: Plan, limits: Limits | None = None) -> None:
 
 
 def _probe_one(plan: Plan, crew: Crew, variant: str, cells: list[Cell]) -> None:
-    try:
-        reasons = crew.ask(variant, {"do": "probe", "orders": [crew.order(cell, variant) for cell in cells]})["reasons"]
-    except Failure as failure:
-        for cell in cells:
-            plan.bar(cell, variant, failure.status, failure.reason)
-        return
-    finally:
-        crew.dismiss(variant)
-    for cell, reason in zip(cells, reasons, strict=True):
-        if isinstance(reason, dict):
-            plan.bar(cell, variant, "skipped", reason["skipped"])
-        elif reason is not None:
-            plan.bar(cell, variant, "unsupported", reason)
+    """Ask about cells that need the same kind of thing at once, so that a hang in one bars no other."""
+    asked: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        parts = tuple(str(cell.parameters.get(part)) for part in plan.parts[cell.key])
+        asked.setdefault((cell.kind, *parts), []).append(cell)
+    for alike in asked.values():
+        try:
+            orders = [crew.order(cell, variant) for cell in alike]
+            answers = crew.ask(variant, {"do": "probe", "orders": orders})["answers"]
+        except Failure as failure:
+            answers = [{"status": failure.status, "reason": failure.reason}] * len(alike)
+            if failure.status in ("timeout", "crash") and alike[0].kind == "kernel":
+                for cell in cells:  # what hangs or dies before it is asked anything will do so again
+                    plan.bar(cell, variant, failure.status, failure.reason)
+        for cell, answer in zip(alike, answers, strict=True):
+            if answer["status"] == "usage":
+                raise UsageError(f"{plan.suite.name}: case {cell.case.name!r}: {answer['reason']}")
+            if answer["status"] != "ok":
+                plan.bar(cell, variant, answer["status"], answer["reason"])
+    crew.dismiss(variant)
 
 
 def worker_cores(allowed: list[int], block: int, threads: int) -> list[int]:
@@ -173,13 +199,6 @@ def available_memory() -> int:
     free = psutil.virtual_memory().available
     limit = memory_limit()
     return int(MEMORY_SHARE * min(free, limit if limit else free))
-
-
-def entries_of(plan: Plan) -> Iterable[Entry]:
-    """Every plugin entry that takes part."""
-    yield from (entry for entry, _ in plan.backends.values())
-    for parts in plan.parts.values():
-        yield from parts.values()
 
 
 def _backend_wire(plan: Plan, variant: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparsebench.errors import DatasetMissing, SparsebenchError, UnsupportedError
+from sparsebench.errors import DatasetMissing, SparsebenchError, UnsupportedError, UsageError
 from sparsebench.harness.cases.base import Job, Order, case_kind
 from sparsebench.harness.vitals import canary_ns, reset_peak, resident_peak
 from sparsebench.registry import Entry, entry_from_wire
@@ -56,14 +56,20 @@ class Desk:
         return {}
 
     def _probe(self, request: Mapping[str, Any]) -> Answer:
-        """Why each of some orders cannot be done; None for those that can."""
-        return {"reasons": [self._unsupported(order) for order in map(self._order, request["orders"])]}
+        """Whether each of some orders can be done: status `ok`, or another with its reason."""
+        return {"answers": [self._possible(order) for order in map(self._order, request["orders"])]}
 
-    def _unsupported(self, order: Order) -> Any:
+    def _possible(self, order: Order) -> Answer:
         try:
-            return case_kind(order.kind).unsupported(order, self.backend)
-        except DatasetMissing as missing:
-            return {"skipped": str(missing)}
+            reason = case_kind(order.kind).unsupported(order, self.backend)
+            changes = self.state.changes()
+            if changes:
+                return {"status": "wrong", "reason": changes}
+            return {"status": "ok"} if reason is None else {"status": "unsupported", "reason": reason}
+        except BaseException as error:
+            traceback.print_exc()
+            usage = isinstance(error, UsageError)  # the case asks for what cannot be, whoever computes it
+            return {"status": "usage" if usage else _status(error), "reason": _sentence(error)}
         finally:
             self.state.restore()
 
@@ -87,6 +93,7 @@ class Desk:
             self.finding = self.job.verify()
             _must(self.finding, "")
             self.group = order.group
+            reset_peak()  # what verification took is not the variant's
         self.job.prepare(order.parameters)
         each = None if request["once"] else self._each_ns(self.job.run)
         return {

@@ -38,6 +38,7 @@ class Plan:
     variants: dict[str, list[str]]  # cell key -> names
     backends: dict[str, tuple[Entry, dict[str, Any]]]  # variant -> entry and options
     parts: dict[str, dict[str, Entry]]  # cell key -> model, dataset, …
+    named: tuple[str, ...] = ()  # variants that the user asked for by name
     barred: dict[tuple[str, str], tuple[Status, str]] = field(default_factory=dict)
 
     def bar(self, cell: Cell, variant: str, status: Status, reason: str) -> None:
@@ -49,8 +50,8 @@ class Plan:
         return [v for v in self.variants[cell.key] if (cell.key, v) not in self.barred]
 
     def peers(self) -> set[str]:
-        """Variants that need an optional package: what becomes of them does not fail a run."""
-        return {variant for variant, (entry, _) in self.backends.items() if entry.spec.requires}
+        """Other people's software that nobody named: what becomes of it does not fail a run."""
+        return {v for v, (entry, _) in self.backends.items() if entry.spec.peer} - set(self.named)
 
     def infos(self) -> list[CellInfo]:
         """The cells as `run.json` keeps them."""
@@ -78,7 +79,7 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
         what = f"-k {selection.expression!r}" if selection.expression else "the shard"
         raise UsageError(f"{suite.name}: {what} selects no cell; cases: {', '.join(c.name for c in suite.cases)}")
     local = [name for name, entry in registry.backends.items() if entry.source.file in set(files) and entry.source.file]
-    plan = Plan(suite, cells, {}, {}, {})
+    plan = Plan(suite, cells, {}, {}, {}, named=selection.backends)
     for cell in cells:
         chosen = selection.backends or (*cell.case.backends, *local)
         plan.variants[cell.key] = list(dict.fromkeys([suite.baseline, *chosen]))

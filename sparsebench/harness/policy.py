@@ -7,7 +7,7 @@ repetition takes longer than 100 ms, one discarded round and a few of one repeti
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparsebench.problem import Problem
@@ -27,18 +27,19 @@ class Schedule:
     rounds: int
     discarded: int
     loops: Mapping[str, int]  # timed repetitions of each variant
-    warm_ns: int  # least untimed time before each sample
+    warm_ns: Mapping[str, int]  # least untimed time before each sample; 0 where one repetition takes long itself
 
 
 def schedule(each_ns: Mapping[str, float | None], rounds: int | None, streams: bool) -> Schedule:
     """Decide from the nanoseconds of one repetition of each variant; None means that it runs only once."""
     known = [t for t in each_ns.values() if t is not None]
     if len(known) < len(each_ns):
-        return Schedule(1, 0, dict.fromkeys(each_ns, 1), 0)
+        return Schedule(1, 0, dict.fromkeys(each_ns, 1), dict.fromkeys(each_ns, 0))
+    loops = _loops(each_ns, STREAM_NS if streams else SAMPLE_NS)
+    warm = {name: 0 if t is not None and t > SLOW_NS else WARM_NS for name, t in each_ns.items()}
     if max(known, default=0.0) > SLOW_NS:
-        return Schedule(rounds or SLOW_ROUNDS, SLOW_DISCARDED, _loops(each_ns, SAMPLE_NS), 0)
-    target = STREAM_NS if streams else SAMPLE_NS
-    return Schedule(rounds or ROUNDS, DISCARDED, _loops(each_ns, target), WARM_NS)
+        return Schedule(rounds or SLOW_ROUNDS, SLOW_DISCARDED, loops, warm)
+    return Schedule(rounds or ROUNDS, DISCARDED, loops, warm)
 
 
 def _loops(each_ns: Mapping[str, float | None], target: float) -> dict[str, int]:
@@ -49,18 +50,17 @@ def _loops(each_ns: Mapping[str, float | None], target: float) -> dict[str, int]
 
 
 def streams_memory(problem: Problem | None) -> bool:
-    """Whether every repetition reads its weight from beyond L2: few inputs, a large weight."""
+    """Whether every repetition of the dense baseline reads its weight from beyond L2: few inputs, a large weight."""
     if problem is None or problem.positions > 8:
         return False
-    kept = (1 - problem.sparsity) * problem.out_features * problem.columns
-    return kept * 8 > L2_BYTES
+    return problem.out_features * problem.columns * 4 > L2_BYTES
 
 
 def orders(variants: Sequence[str], rounds: int, seed: str) -> list[list[str]]:
     """A random order for each round, balanced: over consecutive rounds each variant takes each place equally often."""
     draw = random.Random(seed)
     made: list[list[str]] = []
-    while len(made) < rounds:
+    while variants and len(made) < rounds:
         square = list(variants)
         draw.shuffle(square)
         turns = [square[i:] + square[:i] for i in range(len(square))]
@@ -74,15 +74,22 @@ def spoiled_rounds(
 ) -> list[int]:
     """Rounds in which something else had the core, for any variant: to be dropped for all.
 
-    A variant that waits in *every* round while another never does (it sleeps, or leaves threads idle) is measured
-    by its own least wait: that is its nature, not the machine's.
+    A variant that waits in *every* round while another mostly does not (it sleeps, or leaves threads idle) is measured
+    by its own least wait: that is its nature, not the machine's. Waits are compared as shares of the wall time; a
+    sleeper's CPU time is too short to divide by.
     """
-    waits = {v: [w / max(c / threads, 1.0) for w, c in zip(wall_ns[v], cpu_ns[v], strict=True)] for v in wall_ns}
-    least = {v: min(ratios, default=1.0) for v, ratios in waits.items()}
-    calm = threads > 1 or any(low <= SPOILED for low in least.values())
-    allowed = {v: SPOILED * (max(1.0, low) if calm else 1.0) for v, low in least.items()}
-    rounds = min((len(ratios) for ratios in waits.values()), default=0)
-    return [r for r in range(rounds) if any(waits[v][r] > allowed[v] for v in waits)]
+    waits = {v: [w - c / threads for w, c in zip(wall_ns[v], cpu_ns[v], strict=True)] for v in wall_ns}
+    share = 1 - 1 / SPOILED
+    allowed = {v: [share * wall for wall in wall_ns[v]] for v in wall_ns}
+    calm = threads > 1 or any(_mostly(w <= a for w, a in zip(waits[v], allowed[v], strict=True)) for v in waits)
+    nature = {v: max(0.0, min(waits[v], default=0.0)) if calm else 0.0 for v in waits}
+    rounds = min((len(each) for each in waits.values()), default=0)
+    return [r for r in range(rounds) if any(waits[v][r] - nature[v] > allowed[v][r] for v in waits)]
+
+
+def _mostly(answers: Iterable[bool]) -> bool:
+    seen = list(answers)
+    return 2 * sum(seen) > len(seen)
 
 
 def is_contaminated(dropped: int, rounds: int) -> bool:

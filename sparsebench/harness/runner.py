@@ -103,8 +103,9 @@ class Runner:
 
     def run(self) -> None:
         """All blocks; raises `KeyboardInterrupt` as it comes, with everything written that was measured."""
-        if not self.writer.run.samples:
-            self._write(self.plan.barred_samples())
+        known = {(key, variant) for key, variant, _ in self.known}
+        barred = self.plan.barred_samples()
+        self._write([s for s in barred if (cell_key(s.case, s.cell), s.variant) not in known])
         last = max(cell.case.blocks for cell in self.plan.cells)
         todo = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks)}
         left = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks) if self._missing(cell, b)}

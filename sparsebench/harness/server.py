@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsebench.errors import RunError
 from sparsebench.harness import wire
 from sparsebench.runs.records import Status
 
 POLL_SECONDS = 0.05  # how often memory and life of a busy worker are looked at, from another core
+LONGEST_FILE = 1 << 28  # bytes that a worker may write into one file: a plugin that prints without end fills no disk
 START_SECONDS = 120.0  # a cold import of torch from a slow disk
 
 
@@ -32,13 +34,17 @@ class Failure(Exception):
     reason: str
 
 
+class ServerLost(Failure):
+    """The fork server died, and with it every worker: the row that was being computed has failed."""
+
+
 class Server:
     """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
 
     def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
         """Start it with `environment` laid over the inherited one and `preload` imported; raises `Failure`."""
         ours, theirs = socket.socketpair()
-        self.socket = ours
+        self.socket, self.broken = ours, False
         command = [sys.executable, "-P", "-m", "sparsebench.harness.worker"]
         with theirs:
             self.process = subprocess.Popen(
@@ -50,20 +56,28 @@ class Server:
             )
         try:
             wire.receive(ours, time.monotonic() + START_SECONDS)
-        except (wire.Closed, wire.Late):
+        except (wire.Closed, wire.Late, wire.Garbled):
             self.close()
-            raise Failure("crash", "the fork server did not start; see what it printed above") from None
+            raise RunError("the fork server did not start; what it printed stands above") from None
+        except BaseException:  # Ctrl-C while torch is imported
+            self.close()
+            raise
 
-    def fork(self, log: Path, cores: list[int], threads: int, memory: int) -> Worker:
-        """A fresh worker on `cores`; what it prints goes to `log`, its memory is bounded by `memory` bytes."""
+    def lost(self) -> bool:
+        """Whether somebody killed it, or it cannot be talked to."""
+        return self.broken or self.process.poll() is not None
+
+    def fork(self, log: Path, cores: list[int], threads: int, memory: int, files: int = LONGEST_FILE) -> Worker:
+        """A fresh worker on `cores`; it prints to `log`, and memory and files are bounded to so many bytes."""
         ours, theirs = socket.socketpair()
-        request = {"do": "fork", "log": str(log), "cores": cores, "threads": threads, "memory": memory}
+        request = {"do": "fork", "log": str(log), "cores": cores, "threads": threads, "memory": memory, "files": files}
         with theirs:
             try:
                 wire.send(self.socket, request, (theirs.fileno(),))
                 pid = wire.receive(self.socket, time.monotonic() + 30)["pid"]
-            except (wire.Closed, wire.Late):
+            except (wire.Closed, wire.Late, wire.Garbled):
                 ours.close()
+                self.broken = True
                 raise Failure("crash", "the fork server ended") from None
         return Worker(self, pid, ours, memory, log)
 
@@ -72,7 +86,8 @@ class Server:
         try:
             wire.send(self.socket, {"do": "reap", "pid": pid})
             status = wire.receive(self.socket, time.monotonic() + 10)["status"]
-        except (wire.Closed, wire.Late):
+        except (wire.Closed, wire.Late, wire.Garbled):
+            self.broken = True  # an answer that comes late would be taken for the next one
             return None
         return int(status)
 
@@ -115,6 +130,9 @@ class Worker:
         except wire.Late:
             self.kill()
             raise Failure("timeout", f"its answer to {request['do']} stopped midway") from None
+        except wire.Garbled:
+            self.kill()
+            raise Failure("crash", f"something wrote into its pipe during {request['do']}") from None
         if answer.get("failed"):
             raise Failure(answer["failed"], answer["reason"])
         return answer
@@ -150,15 +168,24 @@ class Worker:
         self.alive = False
         self.socket.close()
         status = _wait_dead(self.server, self.pid)
+        if status is None and self.server.lost():
+            return Failure("crash", f"the fork server ended during {doing}")
         if status is None:
             return Failure("crash", f"its worker closed its pipe during {doing}")
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            name = signal.Signals(number).name
+            name = _signal_name(number)
             if number == signal.SIGKILL and self.highest > 0.8 * self.memory:
                 return Failure("oom", f"the system killed it during {doing} at {self.highest / 2**30:.1f} GiB")
             return Failure("crash", f"killed by {name} during {doing}")
         return Failure("crash", f"exited with code {os.WEXITSTATUS(status)} during {doing}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def _wait_dead(server: Server, pid: int) -> int | None:

@@ -70,6 +70,7 @@ class Suite:
     baseline: str
     cases: tuple[Case, ...]
     text: str
+    where: str = ""  # its name in error messages
 
     @property
     def sha256(self) -> str:
@@ -89,7 +90,10 @@ def load_suite(name_or_path: str) -> Suite:
         path = Path(name_or_path)
         if not path.is_file():
             raise UsageError(f"suite {name_or_path}: no such file; built-in suites: {', '.join(suite_names())}")
-        return parse_suite(path.read_text(), str(path))
+        try:
+            return parse_suite(path.read_text("utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise UsageError(f"suite {name_or_path}: not UTF-8 text ({error.reason}); save it as such") from None
     if name_or_path not in suite_names():
         raise UsageError(
             f"no suite is named {name_or_path!r}{nearest(name_or_path, suite_names())} (or give a .toml file)"
@@ -104,12 +108,13 @@ def parse_suite(text: str, where: str) -> Suite:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: not valid TOML: {error}") from None
+    if data.get("schema") != SCHEMA:  # first of all: a newer one may have other keys
+        given = f"schema = {data['schema']!r}" if "schema" in data else "schema is missing"
+        raise UsageError(f"{where}: {given}; this sparsebench reads schema = {SCHEMA}")
     _known(data, ("schema", "suite", *KINDS), where)
-    if data.get("schema") != SCHEMA:
-        raise UsageError(f"{where}: schema = {data.get('schema')!r}; this sparsebench reads schema = {SCHEMA}")
     head = data.get("suite")
     if not isinstance(head, dict):
-        raise UsageError(f"{where}: there is no [suite] table; it needs at least a name")
+        raise UsageError(f"{where}: there is no [suite] table; add one, with a name and a summary")
     _known(head, SUITE_KEYS, f"{where} [suite]")
     for key, value in head.items():
         _check_value(key, value, f"{where} [suite]")
@@ -121,9 +126,8 @@ def parse_suite(text: str, where: str) -> Suite:
             raise UsageError(f"{where}: two cases are named {name!r}; rename one")
     if not cases:
         raise UsageError(f"{where}: no case; add a [[kernel]], [[inference]] or [[training]] table")
-    return Suite(
-        head.get("name", Path(where).stem), head.get("summary", ""), head.get("baseline", "torch-dense"), cases, text
-    )
+    name, summary = head.get("name", Path(where).stem), head.get("summary", "")
+    return Suite(name, summary, head.get("baseline", "torch-dense"), cases, text, where)
 
 
 def _tables(data: Mapping[str, Any], kind: str, where: str) -> list[dict[str, Any]]:
@@ -139,6 +143,9 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
     for key in ("name", *REQUIRED[kind]):
         if key not in table:
             raise UsageError(f"{place}: {key} is missing")
+    for key in ("name", "summary", "tags"):
+        if key in table:
+            _check_value(key, table[key], place)
     fixed: dict[str, Any] = {}
     axes: dict[str, tuple[Any, ...]] = {}
     merged = {"seed": 0, **DEFAULTS[kind], "threads": head.get("threads", [1]), **table}
@@ -173,12 +180,18 @@ def _values(key: str, given: Any, place: str) -> tuple[Any, ...]:
     if key in NOT_AXES:
         return (given,)
     if key in PAIRS:
-        return tuple(_pair(key, v, place) for v in (given if _is_list_of_lists(given) else [given]))
-    if isinstance(given, list):
-        if not given or len(set(map(repr, given))) != len(given):
-            raise UsageError(f"{place}: {key} = {given!r} is {'empty' if not given else 'a list with a value twice'}")
-        return tuple(given)
-    return (given,)
+        values = tuple(_pair(key, v, place) for v in (given if _is_list_of_lists(given) else [given]))
+    else:
+        values = tuple(_number(key, v) for v in (given if isinstance(given, list) else [given]))
+    if not values or len(set(map(repr, values))) != len(values):
+        raise UsageError(f"{place}: {key} = {given!r} is {'empty' if not values else 'a list with a value twice'}")
+    return values
+
+
+def _number(key: str, value: Any) -> Any:
+    """0 and 0.0 are one sparsity, and one version of a cell."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and TYPES.get(key) == (int, float) else value
 
 
 def _is_list_of_lists(given: Any) -> bool:
@@ -188,7 +201,7 @@ def _is_list_of_lists(given: Any) -> bool:
 def _pair(key: str, value: Any, place: str) -> tuple[int, int]:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
+    if isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value):
         return (value[0], value[1])
     raise UsageError(f"{place}: {key} = {value!r}; write a whole number or two, as in {key} = [3, 3]")
 

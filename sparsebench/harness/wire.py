@@ -12,6 +12,8 @@ import msgspec
 
 _HEAD = struct.Struct("!I")
 
+_LONGEST = 1 << 28  # bytes of one message; the largest real ones list the cells of a suite
+
 
 class Closed(Exception):
     """The other side is gone."""
@@ -19,6 +21,10 @@ class Closed(Exception):
 
 class Late(Exception):
     """The other side did not answer in time."""
+
+
+class Garbled(Exception):
+    """What came is no message: something else has written to the socket."""
 
 
 def send(sock: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -> None:
@@ -35,9 +41,14 @@ def send(sock: socket.socket, message: Any, descriptors: tuple[int, ...] = ()) -
 
 
 def receive(sock: socket.socket, deadline: float | None = None) -> Any:
-    """The next message; raises `Closed` at end of file and `Late` when `deadline` (monotonic seconds) has passed."""
+    """The next message; raises `Closed` at end of file, `Late` after `deadline` (monotonic seconds), or `Garbled`."""
     (length,) = _HEAD.unpack(_exactly(sock, _HEAD.size, deadline))
-    return msgspec.json.decode(_exactly(sock, length, deadline))
+    if length > _LONGEST:
+        raise Garbled
+    try:
+        return msgspec.json.decode(_exactly(sock, length, deadline), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Garbled from error
 
 
 def receive_with_descriptor(sock: socket.socket) -> tuple[Any, int | None]:
@@ -57,7 +68,9 @@ def receive_with_descriptor(sock: socket.socket) -> tuple[Any, int | None]:
 
 def wait_readable(sock: socket.socket, seconds: float) -> bool:
     """Whether a message (or the end) is there within `seconds`."""
-    return bool(select.select([sock], [], [], max(0.0, seconds))[0])
+    poll = select.poll()  # select() cannot take descriptors above 1023
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
 def _exactly(sock: socket.socket, count: int, deadline: float | None) -> bytes:

@@ -89,6 +89,7 @@ def _serve(sock: socket.socket, server: int, request: dict[str, Any]) -> NoRetur
         if request["cores"]:
             os.sched_setaffinity(0, request["cores"])
         _bound_memory(request["memory"])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["files"], request["files"]))
         import torch
 
         from sparsebench.harness.desk import Desk

@@ -41,7 +41,7 @@ def choose(
     model: nn.Module,
     *,
     example_input: Any,
-    backend: str | Backend = "auto",
+    backend: str | Backend | BackendHandle = "auto",
     min_sparsity: float = 0.5,
     masks: Mapping[str, Tensor] | None = None,
 ) -> list[Choice]:

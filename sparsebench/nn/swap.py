@@ -16,6 +16,7 @@ from sparsebench.nn.linear import SparseLinear
 from sparsebench.nn.optimizer import check_slots, replace_parameter
 
 if TYPE_CHECKING:
+    from sparsebench.nn.backends import BackendHandle
     from sparsebench.plugin import Backend
 
 LOG = logging.getLogger("sparsebench.nn")
@@ -29,7 +30,7 @@ def sparsify(
     model: nn.Module,
     *,
     example_input: Any,
-    backend: str | Backend = "auto",
+    backend: str | Backend | BackendHandle = "auto",
     min_sparsity: float = 0.5,
     optimizer: Optimizer | None = None,
     masks: Mapping[str, Tensor] | None = None,

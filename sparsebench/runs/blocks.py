@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from sparsebench.runs.records import Sample, cell_key
+from sparsebench.runs.records import TIMED, Sample, cell_key
 from sparsebench.runs.stats import median
 
 Rows = dict[tuple[str, str], dict[int, Sample]]  # (cell key, variant) -> block -> sample
@@ -31,8 +31,11 @@ def kept(sample: Sample) -> list[float]:
 
 
 def loosened(sample: Sample) -> Sample:
-    """A contaminated block as if it were good: for a rough idea where there is no better block."""
-    if sample.status != "contaminated":
+    """A spoiled block as if it were good: for a rough idea where there is no better block.
+
+    Its dropped rounds stay out, unless there are no others.
+    """
+    if sample.status not in TIMED:
         return sample
     dropped = sample.dropped if len(set(sample.dropped)) < len(sample.t_ns) else []
     return msgspec.structs.replace(sample, status="ok", dropped=dropped)

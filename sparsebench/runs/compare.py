@@ -30,6 +30,7 @@ FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
 FEW_MARGINS = 3
 EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))
 FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
+ABOUT_TIMES = frozenset({"slower", "faster", "same", "inconclusive"})  # meaningless across hosts and case versions
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All rows of two runs. `judged` is False if the hosts differ: then no row has a verdict."""
+    """All rows of two runs. `judged` is False if the hosts differ: then no time is judged, only what went wrong."""
 
     base: RunInfo
     head: RunInfo
@@ -101,7 +102,9 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
     judged = force or not differences
     notes = [f"hosts differ in {difference}" for difference in differences]
     if notes:
-        notes.append("judged all the same: forced" if force else "shown side by side, not judged; --force judges")
+        notes.append(
+            "judged all the same: forced" if force else "times stand side by side, not judged; --force judges them"
+        )
     cells = {cell_key(c.case, c.cell): c for c in (*head.info.cells, *base.info.cells)}
     versions = {cell_key(c.case, c.cell): c.version for c in head.info.cells}
     sides = _sides(base), _sides(head)
@@ -112,10 +115,10 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
             old, new = (side.get(key, {}).get(variant, _Side(MISSING, "")) for side in sides)
             row = _change(info, variant, old, new, info.margin if margin is None else margin)
             if versions.get(key, info.version) != info.version:
-                reason = f"the case itself changed (version {info.version} -> {versions[key]}): never compared"
-                row = msgspec.structs.replace(row, verdict="not judged", reason=reason, **_BLANK)
+                reason = f"the case itself changed (version {info.version} -> {versions[key]})"
+                row = msgspec.structs.replace(_unjudged(row, reason), change=None, low=None, high=None)
             elif not judged:
-                row = _unjudged(row)
+                row = _unjudged(row, "")
             rows.append(row)
     if not any(row.base_status != MISSING and row.head_status != MISSING for row in rows):
         notes.append("the two runs have no (cell, variant) in common")
@@ -128,9 +131,6 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
         notes=(*notes, *(f"base: {p}" for p in base.problems), *(f"head: {p}" for p in head.problems)),
         judged=judged,
     )
-
-
-_BLANK: dict[str, Any] = {"change": None, "low": None, "high": None}
 
 
 def fingerprint_differences(base: RunInfo, head: RunInfo) -> list[str]:
@@ -244,10 +244,10 @@ def _status_verdict(base: _Side, head: _Side) -> tuple[Verdict, str]:
     """What it means that at least one side has no time."""
     arrow = f"{base.status} -> {head.status}"
     told = f"{arrow}: {head.reason}" if head.reason else arrow
-    if base.status == head.status:
-        return "unchanged", told
     if head.status == "contaminated" or (base.status, head.status) == ("contaminated", "ok"):
         return "inconclusive", told
+    if base.status == head.status:
+        return "unchanged", told
     if head.status == "wrong":
         return "wrong", told
     if head.status in FAILED:
@@ -257,9 +257,9 @@ def _status_verdict(base: _Side, head: _Side) -> tuple[Verdict, str]:
     return ("missing" if base.status in ("ok", "contaminated") else "unchanged"), told
 
 
-def _unjudged(row: Change) -> Change:
-    """The row of a run on another host: its numbers stay, its verdict does not."""
-    if row.verdict in ("anchor", "unchanged"):
-        return row
-    status = f"{row.base_status} -> {row.head_status}" if row.base_status != row.head_status else ""
-    return msgspec.structs.replace(row, verdict="not judged", reason=status)
+def _unjudged(row: Change, reason: str) -> Change:
+    """The row where times mean nothing: what is wrong, failed or missing stays so, what time says is not judged."""
+    if row.verdict in ABOUT_TIMES:
+        status = f"{row.base_status} -> {row.head_status}" if row.base_status != row.head_status else ""
+        return msgspec.structs.replace(row, verdict="not judged", reason=reason or status)
+    return msgspec.structs.replace(row, reason="; ".join(filter(None, (row.reason, reason))))

@@ -24,7 +24,8 @@ MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the ro
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One variant in one cell over all blocks. Times and ratios are None unless `status` is `ok` or `contaminated`.
 
-    A contaminated row `is_rough`: other work spoiled every block. It is shown and marked, and never wins.
+    A contaminated row with times `is_rough`: other work spoiled every block, so they come from spoiled ones. It is
+    shown and marked, never wins, and takes no part in geometric means.
 
     Ratios are baseline time / this time (above 1 is faster), paired within blocks; `low` and `high` are
     the range over blocks, not an interval.
@@ -41,7 +42,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = ""
     same_class: bool = True  # as the baseline: only these rows can win
     is_best: bool = False
-    is_rough: bool = False
+    is_rough: bool = False  # its times are a rough idea, not a result
     ms: float | None = None
     ms_low: float | None = None
     ms_high: float | None = None
@@ -140,10 +141,7 @@ def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
             partly = len(bad) < len(samples)
             return status, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
     if all(block_ns(s) is None for s in samples):
-        return (
-            "contaminated",
-            "other work on this machine spoiled every block: a rough idea, not a result; run again when it is quiet",
-        )
+        return "contaminated", "other work on this machine spoiled every block; run again when it is quiet"
     return "ok", ""
 
 
@@ -151,9 +149,8 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
     """One row, before the rows of its cell are compared."""
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
-    judged = [s for s in samples if s.status == status] if status != "contaminated" else samples
-    rough = status == "contaminated"
-    if rough:
+    judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
+    if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
     usable = [blocks[b] for b in sorted(blocks)]
     times = [ns for ns in map(block_ns, usable) if ns is not None] if status in TIMED else []
@@ -166,7 +163,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         status=status,
         reason=reason,
         is_baseline=variant == info.baseline,
-        is_rough=rough,
+        is_rough=status == "contaminated" and bool(times),
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
         metrics=_metrics(status, judged),
         rss_peak=max((s.rss_peak for s in judged), default=0),
@@ -174,13 +171,18 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         tolerance=max((s.verify["tolerance"] for s in judged if "tolerance" in s.verify), default=None),
         blocks=len(times),
         blocks_planned=info.blocks,
-        blocks_contaminated=sum(s.status in ("ok", "contaminated") and block_ns(s) is None for s in samples),
+        blocks_contaminated=_spoiled(samples),
         rounds=sum(len(s.t_ns) for s in samples),
         rounds_dropped=sum(len(set(s.dropped)) for s in samples),
-        notes=_notes(info, samples, len(times)),
+        notes=_notes(info, samples, status, len(times)),
         **_times(info, times),
         **_ratios(log_ratios(baseline, blocks) if times and status_of(baseline)[0] in TIMED else {}),
     )
+
+
+def _spoiled(samples: Iterable[Sample]) -> int:
+    """Blocks that were timed and have no round to use."""
+    return sum(s.status in TIMED and block_ns(s) is None for s in samples)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:
@@ -224,12 +226,12 @@ def _metrics(status: str, samples: Iterable[Sample]) -> dict[str, float]:
     return _medians(s.metrics for s in samples) if status in TIMED else {}
 
 
-def _notes(info: CellInfo, samples: list[Sample], timed: int) -> tuple[str, ...]:
-    """What the workers noted, once each, and what is unusual about the blocks."""
-    notes = list(dict.fromkeys(s.note for s in samples if s.note))
-    spoiled = sum(s.status in ("ok", "contaminated") and block_ns(s) is None for s in samples)
-    if timed and spoiled > MAX_CONTAMINATED * len(samples):
-        notes.append(f"{spoiled} of {len(samples)} blocks were spoiled by other work: take the time as a hint")
+def _notes(info: CellInfo, samples: list[Sample], status: str, timed: int) -> tuple[str, ...]:
+    """What the workers noted, once each, and what is unusual about the blocks (of a rough row its status says that)."""
+    notes = list(dict.fromkeys(part for s in samples if s.note for part in s.note.split("; ")))
+    spoiled = _spoiled(samples)
+    if status == "ok" and spoiled > MAX_CONTAMINATED * len(samples):
+        notes.append(f"lost {spoiled} of {len(samples)} blocks to other work: take the time as a hint")
     if timed and len(samples) < info.blocks:
         notes.append(f"{len(samples)} of {info.blocks} blocks measured; --resume completes the run")
     return tuple(notes)

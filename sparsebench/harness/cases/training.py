@@ -39,7 +39,8 @@ class TrainingJob(ModelJob):
         self.hyper = {k: float(parameters[k]) for k in ("lr", "momentum", "weight_decay") if k in parameters}
         self.splits_ns: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
-        self.masks = self.subject.masks if self.dense else {}
+        names = dict(self.model.named_parameters())  # a layer that the backend cannot do stays dense, and masked
+        self.masks = {name: mask for name, mask in self.subject.masks.items() if name in names}
         self.new_step()
         self.choose_layout(lambda: self.new_step()())
         self.run = self.train if "epochs" in parameters else self.step
@@ -49,9 +50,8 @@ class TrainingJob(ModelJob):
         """A step from the first weights on the verified batch, in the present layout."""
         self.restore()
         self.model.train()
-        optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=self.hyper.get("lr", STEP_LR), momentum=self.hyper.get("momentum", 0.9)
-        )
+        hyper: dict[str, Any] = {"lr": STEP_LR, "momentum": 0.9, **self.hyper}
+        optimizer = torch.optim.SGD(self.model.parameters(), **hyper)
         batch = Examples(self.inputs, self.subject.batch.labels)
         self.runner = StepRunner(self.model, optimizer, batch, self.masks)
         return self.runner
