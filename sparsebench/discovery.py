@@ -2,8 +2,8 @@
 
 pluggy's entry-point loader has no quarantine, a hook that raises hides the others, and a plugin that failed
 validation stays registered. So every module gets a plugin manager of its own here, and every hook is called by
-itself. Modules of other people are imported in a short-lived process (`python -m sparsebench.discovery`), because an
-import can hang or exit.
+itself. Modules of other people are imported in a short-lived process (`python -P -m sparsebench.discovery PARENT`,
+started by `sparsebench.probing`), because an import can hang or exit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pkgutil
 import re
 import sys
 import types
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ import pluggy
 
 from sparsebench import plugin
 from sparsebench.errors import PluginError
+from sparsebench.host import hash_files
+from sparsebench.lifeline import die_with
 from sparsebench.plugin import PluginInfo
 from sparsebench.problem import DTYPES, OPS
 
 GROUP = "sparsebench"
+OURS = "sparsebench"  # the distribution whose modules are imported in this process
 KINDS: dict[str, type] = {
     "backends": plugin.BackendSpec,
     "methods": plugin.MethodSpec,
@@ -38,6 +41,7 @@ KINDS: dict[str, type] = {
     "models": plugin.ModelSpec,
     "datasets": plugin.DatasetSpec,
 }
+COMPILED_OR_PYTHON = (".py", ".so", ".pyd")
 PRECISIONS = ("float32", "bfloat16", "float64")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -51,6 +55,11 @@ class Source(msgspec.Struct, frozen=True):
     file: str = ""
     sha256: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """Whether it comes with sparsebench; a local file never does, whatever its name is."""
+        return self.distribution == OURS and not self.file
+
 
 class Found(msgspec.Struct):
     """What one module offers: kind -> specs as plain data, or why it is quarantined."""
@@ -63,21 +72,27 @@ def file_source(path: Path) -> Source:
     """A plugin file under a module name made of its stem and content hash, so that two versions never mix."""
     if not path.is_file():
         raise PluginError(f"--plugin {path}: no such file; give the path of a Python file with a sparsebench hook")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _file_hash(path)
     stem = re.sub(r"\W", "_", path.stem)
     return Source(f"{stem}_{digest[:12]}", distribution=path.stem, file=str(path.resolve()), sha256=digest)
 
 
 def installed_sources() -> tuple[list[Source], list[Source]]:
-    """(our own entry points, other people's), each named once."""
-    seen: dict[str, EntryPoint] = {e.value: e for e in entry_points(group=GROUP)}
-    ours: list[Source] = []
-    theirs: list[Source] = []
-    for value, entry in sorted(seen.items()):
-        name = entry.dist.name if entry.dist else ""
-        source = Source(value, name, entry.dist.version if entry.dist else "")
-        (ours if name == "sparsebench" else theirs).append(source)
-    return ours, theirs
+    """(our own entry points, other people's), each module named once: a module of ours stays ours."""
+    from importlib.metadata import entry_points
+
+    known: dict[str, tuple[str, str]] = {}  # METADATA is read at every question
+    seen: dict[str, Source] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.value):
+        source = Source(entry.value)
+        if entry.dist is not None:
+            name = str(entry.dist.name or "")
+            if name not in known:
+                known[name] = (name, str(entry.dist.version or ""))
+            source = Source(entry.value, *known[name])
+        if source.ours or entry.value not in seen:
+            seen[entry.value] = source
+    return [s for s in seen.values() if s.ours], [s for s in seen.values() if not s.ours]
 
 
 def import_file(path: str, module: str) -> types.ModuleType:
@@ -102,6 +117,7 @@ def examine(source: Source) -> list[Found]:
     try:
         top = import_file(source.file, source.module) if source.file else importlib.import_module(source.module)
     except BaseException as error:
+        _let_through(source, error)
         return [_quarantined(source, source.module, f"import failed: {_sentence(error)}")]
     found = []
     if not hasattr(top, "__path__") or _implements_hooks(top):
@@ -110,10 +126,17 @@ def examine(source: Source) -> list[Found]:
         try:
             module = importlib.import_module(name)
         except BaseException as error:
+            _let_through(source, error)
             found.append(_quarantined(source, name, f"import failed: {_sentence(error)}"))
         else:
             found.append(_ask(source, module))
     return found
+
+
+def _let_through(source: Source, error: BaseException) -> None:
+    """Ctrl-C while our own modules are asked is the person's; what another module raises is that module's doing."""
+    if source.ours and isinstance(error, KeyboardInterrupt):
+        raise error
 
 
 def _submodules(top: types.ModuleType) -> Iterator[str]:
@@ -138,7 +161,9 @@ def _ask(source: Source, module: types.ModuleType) -> Found:
             for implementation in getattr(manager.hook, f"sparsebench_{kind}").get_hookimpls():
                 answer = implementation.function()
                 specs[kind] = [validated(kind, spec) for spec in _as_list(kind, answer)]
+                _refuse_twins(kind, specs[kind])
     except BaseException as error:
+        _let_through(source, error)
         return _quarantined(source, module.__name__, _sentence(error))
     if not specs:
         return _quarantined(
@@ -151,6 +176,15 @@ def _as_list(kind: str, answer: object) -> list[object]:
     if not isinstance(answer, list):
         raise PluginError(f"sparsebench_{kind} returned {type(answer).__name__}; it must return a list of specs")
     return answer
+
+
+def _refuse_twins(kind: str, specs: Iterable[dict[str, Any]]) -> None:
+    seen: dict[str, str] = {}
+    for spec in specs:
+        name, load = spec["name"], spec["load"]
+        if name in seen:
+            raise PluginError(f"it offers {kind[:-1]} {name!r} twice, as {seen[name]} and as {load}; rename one")
+        seen[name] = load
 
 
 def validated(kind: str, spec: object) -> dict[str, Any]:
@@ -183,7 +217,8 @@ def validated(kind: str, spec: object) -> dict[str, Any]:
 def _info(source: Source, module: str, file: str | None, error: str = "") -> PluginInfo:
     digest = source.sha256
     if not digest and file and Path(file).is_file():
-        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        # Our own files are covered by the hash of the whole package.
+        digest = _file_hash(Path(file)) if source.ours else package_hash(module)
     return PluginInfo(
         name=source.file or module,
         distribution=source.distribution,
@@ -192,6 +227,29 @@ def _info(source: Source, module: str, file: str | None, error: str = "") -> Plu
         status="quarantined" if error else "ok",
         error=error,
     )
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def package_hash(module: str) -> str:
+    """SHA-256 over the Python and compiled files of the package that an imported module is in, or of its one file.
+
+    The package is the outermost that has an `__init__`; what a plugin does is mostly not in the module with its hook.
+    """
+    names = module.split(".")
+    for top in (".".join(names[:count]) for count in range(1, len(names) + 1)):
+        file = getattr(sys.modules.get(top), "__file__", None)
+        if file is None:  # a namespace package is shared with other distributions
+            continue
+        path = Path(file)
+        if not hasattr(sys.modules[top], "__path__"):
+            return _file_hash(path)
+        inside = (p for p in path.parent.rglob("*") if p.suffix in COMPILED_OR_PYTHON and p.is_file())
+        return hash_files({f"{top}/{p.relative_to(path.parent).as_posix()}": p for p in inside})
+    return ""
 
 
 def _quarantined(source: Source, module: str, reason: str) -> Found:
@@ -210,12 +268,12 @@ def _sentence(error: BaseException) -> str:
 
 def main() -> None:
     """Child: examine the source given on stdin and answer on a descriptor of its own, so that prints do no harm."""
+    die_with(int(sys.argv[1]))
     request = json.loads(sys.stdin.readline())
     source = msgspec.convert(request["source"], Source)
     found = examine(source)
     with os.fdopen(request["answer"], "wb") as answer:
         answer.write(msgspec.json.encode(found))
-    sys.stdout.flush()
     os._exit(0)  # a plugin's threads and atexit hooks are not waited for
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import platform
-import subprocess
+import re
+from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 # What a kernel may be compiled for or dispatch on; the rest of the flags only counts through its hash.
 FLAGS_THAT_MATTER = (
@@ -24,11 +23,15 @@ LIBRARIES = (
     "torch", "numpy", "scipy", "mkl", "numba", "sparseprop", "scikit-learn", "intel-openmp", "safetensors",
 )  # fmt: skip
 PACKAGES = ("sparsebench", "sparsebench.builtin", "sparsebench.kernels", "sparsebench.suites")
+# Variables that choose instruction sets, thread runtimes or allocators, and so move timings without a trace.
+TUNING = re.compile(r"(ATEN|DNNL|ONEDNN|MKL|OMP|GOMP|KMP|OPENBLAS|MALLOC)_.+|LD_PRELOAD|GLIBC_TUNABLES")
 CPU = Path("/sys/devices/system/cpu")
 
 
 def fingerprint() -> dict[str, Any]:
     """What must be equal for two runs to be judged; changes only with hardware or installation."""
+    import psutil
+
     info = cpu_info()
     return {
         "cpu": info.get("model name", "") or platform.processor() or platform.machine(),
@@ -50,6 +53,8 @@ def fingerprint() -> dict[str, Any]:
 
 def volatile() -> dict[str, Any]:
     """What may differ from run to run on one machine: clocks, load, memory. Nothing names machine or user."""
+    import psutil
+
     memory = psutil.virtual_memory()
     times = psutil.cpu_times()
     return {
@@ -66,11 +71,20 @@ def volatile() -> dict[str, Any]:
         "hypervisor": "hypervisor" in cpu_flags(),
         "clocksource": read(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         "huge_pages": _chosen(read(Path("/sys/kernel/mm/transparent_hugepage/enabled"))),
+        "environment": tuning_environment(),
     }
+
+
+def tuning_environment() -> dict[str, str]:
+    """The inherited environment variables that change timings; of a path only its last part, which names no user."""
+    chosen = {name: value for name, value in sorted(os.environ.items()) if TUNING.fullmatch(name)}
+    return {name: re.sub(r"(?<![^\s:;,=])/(?:[^\s:;,]*/)?", "", value) for name, value in chosen.items()}
 
 
 def libraries() -> dict[str, str]:
     """Version of each library that can change a timing, as installed; nothing is imported."""
+    from importlib import metadata
+
     found = {}
     for name in LIBRARIES:
         try:
@@ -82,8 +96,13 @@ def libraries() -> dict[str, str]:
 
 def code_hash() -> str:
     """SHA-256 over the installed package's .py and compiled files; equal files give it in any install."""
+    return hash_files(_code_files())
+
+
+def hash_files(files: Mapping[str, Path]) -> str:
+    """SHA-256 over files, each under the name that counts: equal names and contents give it in any folder."""
     digest = hashlib.sha256()
-    for name, path in sorted(_code_files().items()):
+    for name, path in sorted(files.items()):
         digest.update(f"{name}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -100,6 +119,24 @@ def git_state(folder: str | Path) -> dict[str, Any]:
         "branch": _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "",
         "dirty": bool(dirty),
     }
+
+
+def own_git_state() -> dict[str, Any]:
+    """`git_state` of the checkout that sparsebench runs from; {} unless it is installed as an editable checkout."""
+    from importlib import metadata
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        origin = json.loads(metadata.distribution("sparsebench").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        return {}
+    if not origin.get("dir_info", {}).get("editable"):
+        return {}
+    folder = url2pathname(urlsplit(origin.get("url", "")).path)
+    if _git(folder, "ls-files", "--error-unmatch", "pyproject.toml") is None:  # a plain folder in another repository
+        return {}
+    return git_state(folder)
 
 
 @cache
@@ -146,6 +183,8 @@ def cpu_quota() -> float | None:
 
 def memory_limit() -> int | None:
     """Bytes of memory the cgroup grants; None without a limit."""
+    import psutil
+
     limits = []
     for folder in _cgroup_folders("memory"):
         text = read(folder / "memory.max") or read(folder / "memory.limit_in_bytes")
@@ -215,6 +254,8 @@ def _code_files() -> dict[str, Path]:
 
 
 def _git(folder: str | Path, *words: str) -> str | None:
+    import subprocess
+
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False

@@ -3,7 +3,7 @@
 uniform      round((1 - sparsity)·n) weights, anywhere in the matrix
 row-skewed   as many, but rows are drawn with log-normal (sigma 1) weights: some are long, some nearly empty
 block:B      runs of B neighbouring columns (the last of a row may be shorter) are kept or pruned together
-nm:K:G       K of every G neighbouring input channels are kept at each kernel position
+nm:K:G       K of every G neighbouring input channels are kept at each kernel position; `Problem` sees that they divide
 file:NAME    the pattern of a DLMC file (`.smtx`), found by path or below $SPARSEBENCH_DATA/dlmc
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.errors import DatasetMissing, ProblemError
-from sparsebench.problem import Problem
+from sparsebench.problem import SPARSITY_TOLERANCE, Problem
 from sparsebench.weight import SparseWeight, from_csr
 
 _WEIGHT, _INPUT, _GRAD, _BIAS = range(4)  # one random stream for each, so that none is a copy of another
@@ -26,7 +26,7 @@ def make_weight(problem: Problem, seed: int = 0) -> SparseWeight:
     """A weight of the problem's shape, pattern and dtype; outputs of it are of order 1."""
     generator = _generator(seed, _WEIGHT)
     if problem.pattern.startswith("file:"):
-        indptr, indices = read_smtx(find_smtx(problem.pattern[5:]), (problem.out_features, problem.columns))
+        indptr, indices = _pattern_of_file(problem)
     else:
         pattern = SparseWeight.from_dense(_mask(problem, generator))
         indptr, indices = pattern.indptr, pattern.indices
@@ -67,12 +67,12 @@ def find_smtx(name: str) -> Path:
 
 
 def read_smtx(path: Path, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(indptr, indices) of a DLMC file: a line 'rows, columns, nnz', one of row offsets, one of columns."""
-    lines = path.read_text().splitlines()
+    """(indptr, indices), int32, of a DLMC file: a line 'rows, columns, nnz', one of row offsets, one of columns."""
     try:
+        lines = path.read_text().splitlines()
         rows, columns, nnz = (int(word) for word in lines[0].split(","))
-        indptr, indices = (torch.tensor([int(word) for word in (*lines, "")[at].split()]) for at in (1, 2))
-    except (ValueError, IndexError) as error:
+        indptr, indices = (_int64((*lines, "")[at]) for at in (1, 2))
+    except (ValueError, IndexError, OverflowError, RuntimeError) as error:  # torch raises the last two for 2**63
         raise ProblemError(f"{path} is not an .smtx file ({error}); use one of the DLMC") from error
     if (rows, columns) != shape:
         raise ProblemError(
@@ -80,9 +80,29 @@ def read_smtx(path: Path, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         )
     if indptr.numel() != rows + 1 or int(indptr[-1]) != nnz or indices.numel() != nnz:
         raise ProblemError(f"{path} promises {nnz} non-zeros in {rows} rows and holds {indices.numel()}")
+    if int(indptr[0]) != 0 or bool((indptr.diff() < 0).any()):
+        raise ProblemError(f"{path} has row offsets that do not ascend from 0; use a whole file of the DLMC")
+    if nnz and not 0 <= int(indices.min()) <= int(indices.max()) < columns:
+        raise ProblemError(f"{path} has an index outside its {columns} columns; use a whole file of the DLMC")
     row_ids = torch.repeat_interleave(torch.arange(rows), indptr.diff())
-    flat = (row_ids * columns + indices.long()).sort().values
+    flat = (row_ids * columns + indices).sort().values
+    if bool((flat.diff() == 0).any()):
+        raise ProblemError(f"{path} names an element twice; use a whole file of the DLMC")
     return indptr.to(torch.int32), (flat % columns).to(torch.int32)
+
+
+def _pattern_of_file(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(indptr, indices) of the problem's file; its sparsity must be the one that the problem says."""
+    path = find_smtx(problem.pattern[5:])
+    indptr, indices = read_smtx(path, (problem.out_features, problem.columns))
+    sparsity = 1 - indices.numel() / (problem.out_features * problem.columns)
+    if abs(sparsity - problem.sparsity) > SPARSITY_TOLERANCE:
+        raise ProblemError(f"sparsity must be {sparsity:.4g} for {path}, not {problem.sparsity:g}; change it")
+    return indptr, indices
+
+
+def _int64(line: str) -> Tensor:
+    return torch.tensor([int(word) for word in line.split()], dtype=torch.int64)
 
 
 def _generator(seed: int, stream: int) -> torch.Generator:
@@ -103,21 +123,12 @@ def _mask(problem: Problem, generator: torch.Generator) -> Tensor:
     keys = torch.rand((rows, -(-problem.columns // width)), generator=generator).log_()
     if kind == "row-skewed":
         keys /= torch.randn((rows, 1), generator=generator).exp()  # Efraimidis & Spirakis 2006: weighted, exact count
-    total = round((1 - problem.sparsity) * rows * problem.columns)
     kept = torch.zeros(keys.shape, dtype=torch.bool)
-    kept.view(-1)[keys.view(-1).topk(min(keys.numel(), round(total / width)), sorted=False).indices] = True
+    kept.view(-1)[keys.view(-1).topk(round((1 - problem.sparsity) * keys.numel()), sorted=False).indices] = True
     return kept.repeat_interleave(width, 1)[:, : problem.columns].reshape(problem.weight_shape)
 
 
 def _nm_mask(problem: Problem, keep: int, group: int, generator: torch.Generator) -> Tensor:
-    if keep >= group or abs(1 - keep / group - problem.sparsity) > 0.005:
-        raise ProblemError(
-            f"pattern nm:{keep}:{group} keeps {keep} of {group}, sparsity {problem.sparsity:g} does not; "
-            f"say sparsity = {max(0.0, 1 - keep / group):g}"
-        )
-    channels = problem.in_features // problem.groups
-    padded = -(-channels // group) * group
-    keys = torch.rand((problem.out_features, padded, *problem.weight_shape[2:]), generator=generator)
-    keys[:, channels:] = -1.0
+    keys = torch.rand(problem.weight_shape, generator=generator)
     ranks = keys.unflatten(1, (-1, group)).argsort(2, descending=True).argsort(2)
-    return (ranks < keep).flatten(1, 2)[:, :channels]
+    return (ranks < keep).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""All that a plugin imports: the hooks, the specs they return, and the protocols that what a spec loads must follow.
+"""All that a plugin imports: hooks, the specs they return, what a spec's `load` must be, and the errors to raise.
 
     from sparsebench.plugin import BackendSpec, hookimpl
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
+from sparsebench.errors import BudgetError, DatasetCorrupt, DatasetMissing, ProblemError, UnsupportedError
 from sparsebench.problem import Problem
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ _LAZY = {
     "top_k_mask": "sparsebench.pruning.masks",
 }
 __all__ = [
-    "API", "AllocatorSpec", "Backend", "BackendSpec", "Context", "DatasetSpec", "Examples", "Kernel", "MethodSpec",
-    "ModelSpec", "Problem", "SparseWeight", "Splits", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask",
+    "API", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Context", "DatasetCorrupt", "DatasetMissing",
+    "DatasetSpec", "Examples", "Kernel", "MethodSpec", "ModelSpec", "Problem", "ProblemError", "SparseWeight", "Splits",
+    "UnsupportedError", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask",
 ]  # fmt: skip
 
 
@@ -121,7 +123,16 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """A data set: `load(root)` gives `Splits(train, validation, test)` or raises `DatasetMissing`."""
+    """A data set. `load` names a callable: `load(root)` gives `Splits(train, validation, test)`.
+
+    `root` is the user's folder of data sets (a `Path`, or None if none is set). Inputs are float32 [n, …], labels int64
+    [n] under `classes`. It raises `DatasetMissing`, saying how to get the set, or `DatasetCorrupt`, naming the file.
+
+    Optional: a function `missing(root) -> str | None`, an attribute of the callable or a neighbour in its module, says
+    without loading anything why the set is not here and how to get it (None if it is): the row is skipped with that
+    reason. A callable with a keyword `shape` makes its inputs for the model: it gets (channels, height, width), or
+    (features,) where the model takes flat ones.
+    """
 
     name: str
     summary: str
@@ -161,7 +172,8 @@ class Kernel(Protocol):
 
     Every call runs under `torch.no_grad` with detached tensors and must not change its inputs. A kernel is used by one
     thread at a time and makes its own scratch; batch and spatial size may differ from call to call. A non-finite x[j]
-    must reach every output whose pattern contains j.
+    must reach every output whose pattern contains j. Address and version of a tensor do not tell its content:
+    optimizers write without moving either.
 
     Optional: `forward_saving(x, bias=None) -> (output, saved)` lets backward reuse a packing. `dense_grad = True` says
     that backward's second result is the gradient of the whole dense weight: the host gathers, outside the clock.

@@ -11,6 +11,7 @@ from sparsebench.errors import ProblemError, nearest
 OPS = ("linear", "conv2d")
 DTYPES = ("float32", "float64")
 PASSES = ("forward", "grad_input", "grad_weight", "backward", "both")
+SPARSITY_TOLERANCE = 0.005  # how far a pattern that has a sparsity of its own may be from the one that is said
 _PATTERN = re.compile(r"uniform|row-skewed|block:[1-9]\d*|nm:[1-9]\d*:[1-9]\d*|file:[^\0]+\.smtx")
 
 
@@ -34,7 +35,7 @@ class Problem:
     height: int = 1
     width: int = 1
     sparsity: float = 0.9
-    pattern: str = "uniform"  # also "row-skewed", "block:8", "nm:2:4" (kept:group), "file:NAME.smtx"
+    pattern: str = "uniform"  # also "row-skewed", "block:8", "nm:2:4" (kept:group), "file:NAME.smtx"; see `patterns`
     dtype: str = "float32"
     bias: bool = False
     threads: int = 1
@@ -46,6 +47,8 @@ class Problem:
             _check_linear(self)
         else:
             _check_conv2d(self)
+        if self.pattern.startswith("nm:"):
+            _check_nm(self)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -69,15 +72,13 @@ class Problem:
     @property
     def output_size(self) -> tuple[int, int]:
         """(height, width) of conv2d's output; (1, 1) for linear."""
-        if self.op == "linear":
-            return (1, 1)
-        out = [
-            (size + 2 * pad - dil * (k - 1) - 1) // step + 1
-            for size, k, step, pad, dil in zip(
-                (self.height, self.width), self.kernel_size, self.stride, self.padding, self.dilation, strict=True
-            )
-        ]
-        return (out[0], out[1])
+        return self.output_size_of(self.height, self.width)
+
+    def output_size_of(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of conv2d's output for an input of another size than the hint; under 1 if none fits."""
+        geometry = zip((height, width), self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        down, across = ((size + 2 * pad - dil * (k - 1) - 1) // step + 1 for size, k, step, pad, dil in geometry)
+        return (down, across)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -148,3 +149,15 @@ def _check_conv2d(p: Problem) -> None:
     if min(p.output_size) < 1:
         _fail(p, f"a {p.kernel_size} kernel with dilation {p.dilation} does not fit an input of "
               f"{p.height}x{p.width} padded by {p.padding}", "enlarge the input or the padding")  # fmt: skip
+
+
+def _check_nm(p: Problem) -> None:
+    keep, group = (int(number) for number in p.pattern.split(":")[1:])
+    channels = p.in_features // p.groups
+    if keep > group:
+        _fail(p, f"pattern {p.pattern} keeps {keep} of {group}", f"use nm:KEPT:GROUP, as in nm:{group}:{keep}")
+    if abs(1 - keep / group - p.sparsity) > SPARSITY_TOLERANCE:
+        _fail(p, f"sparsity must be {1 - keep / group:g} for {p.pattern}, not {p.sparsity:g}", "change one of them")
+    if channels % group:
+        per = "input features" if p.op == "linear" else "input channels" + (" per group" if p.groups > 1 else "")
+        _fail(p, f"{channels} {per} do not divide into {p.pattern}'s groups of {group}", "change one of them")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,16 +19,18 @@ from sparsebench.errors import PluginError, UsageError, nearest
 from sparsebench.host import cpu_flags
 from sparsebench.plugin import PluginInfo
 
-PROBE_SECONDS = 20.0  # importing torch takes 2 s on a cold machine; a plugin may need it to answer
-
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that a plugin offers: its spec, the plugin, and the file to import first if it is a local one."""
+    """One thing that a plugin offers: its spec, the plugin, and the file to import first if it is a local one.
+
+    `note` says why it is not listed under its own name.
+    """
 
     spec: Any
     plugin: PluginInfo
     source: Source
+    note: str = ""
 
     def missing(self) -> str | None:
         """Why this cannot run here (a package or an instruction set that is not there); None if nothing is missing."""
@@ -51,7 +47,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that was found. Names are short while unique, else `distribution:name`."""
+    """Everything that was found, by name.
+
+    A name that several plugins offer is listed as `distribution:name` for each, and alone means none of them; but one
+    that sparsebench itself offers stays its own, so that suites go on to mean what they say. Two plugins of one
+    distribution, or two files of one name, are told apart as `module:name`.
+    """
 
     backends: Mapping[str, Entry] = field(default_factory=dict)
     methods: Mapping[str, Entry] = field(default_factory=dict)
@@ -68,9 +69,7 @@ class Registry:
             twins = [full for full in entries if full.partition(":")[2] == base]
             if twins:
                 raise UsageError(f"{kind[:-1]} {base!r} is offered twice; say which: {' or '.join(twins)}")
-            broken = sum(p.status != "ok" for p in self.plugins)
-            hint = f" ({broken} quarantined: see `sparsebench list plugins`)" if broken else ""
-            raise UsageError(f"no {kind[:-1]} is named {base!r}{nearest(base, entries)}{hint}")
+            raise UsageError(f"no {kind[:-1]} is named {base!r}{nearest(base, entries)}{self._left_out()}")
         return entries[base], _options(name, text, getattr(entries[base].spec, "options", {}))
 
     def create(self, kind: str, name: str) -> Any:
@@ -81,21 +80,24 @@ class Registry:
             raise UsageError(f"{kind[:-1]} {name!r} cannot run here: {missing}")
         return entry.load()(**options)
 
+    def _left_out(self) -> str:
+        broken = [p for p in self.plugins if p.error]
+        if len(broken) == 1:
+            return f" (plugin {broken[0].name} is left out: {broken[0].error})"
+        return f" ({len(broken)} plugins are left out: see `sparsebench list plugins`)" if broken else ""
+
 
 def load_registry(files: Iterable[str | Path] = (), seconds: float | None = None) -> Registry:
     """Find all plugins: ours, the installed ones, and local `files`. Broken ones are quarantined, not raised.
 
-    Other people's modules have `seconds` to be imported (20 unless given).
+    Other people's modules have `seconds` to be imported (20 unless given). A file that is named twice counts once.
     With `SPARSEBENCH_STRICT_PLUGINS=1` a broken plugin raises `PluginError` instead.
     """
+    local = {source.module: source for source in (discovery.file_source(Path(f)) for f in files)}
     ours, theirs = discovery.installed_sources()
     found = [(source, each) for source in ours for each in discovery.examine(source)]
-    foreign = [*theirs, *(discovery.file_source(Path(f)) for f in files)]
-    found += [
-        (source, each)
-        for source, answers in zip(foreign, _probe(foreign, seconds or PROBE_SECONDS), strict=True)
-        for each in answers
-    ]
+    found += _ask_others([*theirs, *local.values()], seconds)
+    found = _once(found)
     if os.environ.get("SPARSEBENCH_STRICT_PLUGINS") == "1":
         for _, each in found:
             if each.info.error:
@@ -115,23 +117,49 @@ def load_object(load: str, source: Source) -> Any:
     return made
 
 
+def _ask_others(foreign: list[Source], seconds: float | None) -> list[tuple[Source, Found]]:
+    if not foreign:
+        return []
+    from sparsebench import probing  # what starts processes takes time to import, and mostly nothing is to be asked
+
+    answers = probing.probe(foreign, seconds or probing.SECONDS)
+    return [(source, each) for source, found in zip(foreign, answers, strict=True) for each in found]
+
+
+def _once(found: list[tuple[Source, Found]]) -> list[tuple[Source, Found]]:
+    """Each module once: one entry point may name a package and another a module in it."""
+    seen: dict[str, tuple[Source, Found]] = {}
+    for source, each in found:
+        seen.setdefault(each.info.name, (source, each))
+    return [*seen.values()]
+
+
 def _table(kind: str, found: list[tuple[Source, Found]]) -> dict[str, Entry]:
-    entries = [
-        Entry(msgspec.convert(data, KINDS[kind]), each.info, source)
-        for source, each in found
-        for data in each.specs.get(kind, [])
-    ]
-    names = [entry.spec.name for entry in entries]
-    table: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda e: e.spec.name):
-        twin = names.count(entry.spec.name) > 1
-        key = f"{entry.plugin.distribution}:{entry.spec.name}" if twin else entry.spec.name
-        if key in table:
-            raise PluginError(
-                f"{table[key].plugin.name} and {entry.plugin.name} both offer {kind[:-1]} {key!r}; rename one"
-            )
-        table[key] = entry
-    return table
+    named: dict[str, list[Entry]] = {}
+    for source, each in found:
+        for data in each.specs.get(kind, []):
+            entry = Entry(msgspec.convert(data, KINDS[kind]), each.info, source)
+            named.setdefault(entry.spec.name, []).append(entry)
+    return {key: entry for name in sorted(named) for key, entry in _keys(kind, name, named[name]).items()}
+
+
+def _keys(kind: str, name: str, twins: list[Entry]) -> dict[str, Entry]:
+    """What each of the entries that call themselves `name` is listed as."""
+    if len(twins) == 1:
+        return {name: twins[0]}
+    own = [entry for entry in twins if entry.source.ours]
+    if len(own) > 1:
+        raise PluginError(f"{own[0].plugin.name} and {own[1].plugin.name} both offer {kind[:-1]} {name!r}; rename one")
+    others = [entry for entry in twins if not entry.source.ours]
+    note = f"{name!r} alone is sparsebench's own" if own else f"{name!r} alone could be any of {len(twins)}"
+    distributions = [entry.plugin.distribution for entry in others]
+    keys = {name: own[0]} if own else {}
+    for entry in others:
+        label = entry.plugin.distribution
+        if not label or distributions.count(label) > 1:
+            label = entry.source.module if entry.source.file else entry.plugin.name
+        keys[f"{label}:{name}"] = replace(entry, note=note)
+    return keys
 
 
 def _options(name: str, text: str, allowed: Mapping[str, tuple]) -> dict[str, Any]:
@@ -147,64 +175,16 @@ def _options(name: str, text: str, allowed: Mapping[str, tuple]) -> dict[str, An
     return chosen
 
 
-def _probe(sources: list[Source], seconds: float) -> list[list[Found]]:
-    """Examine other people's modules, each in a process of its own, a few at a time."""
-    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda source: _probe_one(source, seconds), sources))
-
-
-def _probe_one(source: Source, seconds: float) -> list[Found]:
-    process, answer = _start_probe(source)
-    return _finish_probe(source, process, answer, seconds)
-
-
-def _start_probe(source: Source) -> tuple[subprocess.Popen[bytes], Any]:
-    answer = tempfile.TemporaryFile()  # noqa: SIM115  read after the process has ended
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "sparsebench.discovery"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[answer.fileno()],
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    request = {"source": msgspec.to_builtins(source), "answer": answer.fileno()}
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.close()
-    return process, answer
-
-
-def _finish_probe(source: Source, process: subprocess.Popen[bytes], answer: Any, seconds: float) -> list[Found]:
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        code = None
-    finally:
-        _kill_group(process)
-    with answer:
-        answer.seek(0)
-        text = answer.read()
-    if code is None:
-        return discovery.lost(source, f"its import did not end within {seconds:g} s")
-    if not text:
-        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-        return discovery.lost(source, f"its import {how}")
-    return msgspec.json.decode(text, type=list[Found])
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):  # the whole group may have ended
-        os.killpg(process.pid, 9)
-    process.wait()
-
-
 @cache
 def _importable(name: str) -> bool:
+    """Whether the package that `name` begins with is installed: to look for a module in it would import it."""
+    top, _, rest = name.partition(".")
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return False
+    # Any folder on the path is a namespace package, so one counts only where a part of it is asked for.
+    return spec is not None and (spec.origin is not None or bool(rest))
 
 
 def entry_to_wire(kind: str, entry: Entry) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -30,6 +31,14 @@ def _set_numpy_state(state: tuple) -> None:
     np.random.set_state((name, np.frombuffer(keys, dtype=np.uint32), *rest))
 
 
+def _set_onednn(on: bool) -> None:
+    torch.backends.mkldnn.enabled = on  # type: ignore[assignment]
+
+
+def _set_gc(on: bool) -> None:
+    (gc.enable if on else gc.disable)()
+
+
 _PLAIN: dict[str, Part] = {
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -38,7 +47,10 @@ _PLAIN: dict[str, Part] = {
     "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
     "torch's deterministic mode": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     "torch's matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "torch's use of oneDNN": (lambda: torch.backends.mkldnn.enabled, _set_onednn),
     "keeping of denormals": (_denormals_kept, lambda kept: torch.set_flush_denormal(not kept)),
+    "the CPUs it runs on": (lambda: os.sched_getaffinity(0), lambda cores: os.sched_setaffinity(0, cores)),
+    "garbage collection": (gc.isenabled, _set_gc),  # the stopwatch turns it off, and on again before anybody looks
     "the working directory": (os.getcwd, os.chdir),
 }
 _OPAQUE: dict[str, Part] = {  # these change to values that mean nothing to a reader

@@ -60,21 +60,24 @@ def recheck(
     precision: str = "float32",
     x: Tensor | None = None,
     grad_output: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Finding:
     """Forward and both gradients once more, with other content in the buffers that were timed.
 
-    `x` and `grad_output` are those buffers, the oracle's own by default; their content is put back.
+    `x`, `grad_output` and `bias` are those buffers, the oracle's own by default; their content is put back.
     """
-    x, grad_output = oracle.x if x is None else x, oracle.grad_output if grad_output is None else grad_output
-    kept_x, kept_grad = x.clone(), grad_output.clone()
+    given = zip((x, grad_output, bias), (oracle.x, oracle.grad_output, oracle.bias), strict=True)
+    buffers = [theirs if mine is None else mine for mine, theirs in given]
+    kept = [None if buffer is None else buffer.clone() for buffer in buffers]
     try:
         with torch.no_grad():
-            bench = _Bench(kernel, oracle, precision, x, grad_output)
+            bench = _Bench(kernel, oracle, precision, *buffers)
             bench.load(oracle.trial(scale_x=-2.0, scale_grad=0.5))
             return _worst(chain(bench.forward(), bench.backward()))
     finally:
-        x.copy_(kept_x)
-        grad_output.copy_(kept_grad)
+        for buffer, content in zip(buffers, kept, strict=True):
+            if buffer is not None and content is not None:
+                _overwrite(buffer, content)
 
 
 @contextmanager
@@ -115,21 +118,23 @@ class _Bench:
         precision: str,
         x: Tensor | None = None,
         grad_output: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> None:
         self.kernel, self.precision, self.oracle = kernel, precision, oracle
         self.x = as_fed(kernel, oracle.x.clone()) if x is None else x
         self.grad_output = as_fed(kernel, oracle.grad_output.clone()) if grad_output is None else grad_output
-        self.bias = None if oracle.bias is None else oracle.bias.clone()
+        self.bias = oracle.bias.clone() if bias is None and oracle.bias is not None else bias
+        self.values = oracle.weight.values.clone()
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.state = GlobalState.capture()
 
     def load(self, trial: Trial) -> None:
         """Put the trial's content into the buffers."""
         self.trial = trial
-        self.x.copy_(trial.x)
-        self.grad_output.copy_(trial.grad_output)
+        _overwrite(self.x, trial.x)
+        _overwrite(self.grad_output, trial.grad_output)
         if self.bias is not None and trial.bias is not None:
-            self.bias.copy_(trial.bias)
+            _overwrite(self.bias, trial.bias)
 
     def forward(self, call: str = "forward") -> Iterator[Finding]:
         yield from self._output(call, self.kernel.forward(self.x, self.bias))
@@ -159,9 +164,9 @@ class _Bench:
         yield from self.backward(saved=got[1])
 
     def set_values(self, values: Tensor) -> Iterator[Finding]:
-        given = values.clone()
-        self.kernel.set_values(given)
-        if not _same_bits(given, values):
+        _overwrite(self.values, values)
+        self.kernel.set_values(self.values)
+        if not _same_bits(self.values, values):
             yield self._fail("set_values", "set_values changed its input")
 
     def earlier_results(self) -> Iterator[Finding]:
@@ -241,6 +246,11 @@ def _in_csr_order(kernel: Kernel, gradient: object, weight: SparseWeight) -> obj
     if getattr(kernel, "dense_grad", False) and isinstance(gradient, Tensor) and gradient.shape == weight.shape:
         return weight.gather(gradient)
     return gradient
+
+
+def _overwrite(buffer: Tensor, content: Tensor) -> None:
+    """New content that the tensor's version does not show, as optimizers write it: a kernel may not trust versions."""
+    buffer.data.copy_(content)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

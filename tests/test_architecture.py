@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first. A module may import its own group and the groups of the rows above it, nothing below.
 LEVELS = (
-    ("errors",),
+    ("errors", "lifeline"),
     ("problem", "timing", "host"),
     ("plugin",),
     ("records",),
     ("discovery",),
+    ("probing",),
     ("registry",),
     ("weight", "state"),
     ("patterns",),
@@ -34,7 +35,10 @@ LEVELS = (
 RANK = {group: rank for rank, groups in enumerate(LEVELS) for group in groups}
 BENCHMARK_WING = {"testing", "harness", "runs", "report", "formats", "cli"}
 READS_ONLY_RECORDS = {"errors", "records", "runs", "report", "formats"}
-LIGHT = {"errors", "problem", "plugin", "discovery", "registry", "host", "records", "runs", "report", "formats", "cli"}
+LIGHT = {
+    "errors", "lifeline", "problem", "plugin", "discovery", "probing", "registry", "host", "records", "runs", "report",
+    "formats", "cli",
+}  # fmt: skip
 HEAVY = {"torch", "numpy", "scipy", "sklearn"}
 SOURCES = {"sparsebench": ROOT / "sparsebench", "sparsebench.builtin": ROOT / "plugins"}
 TEXT = {".py", ".pyx", ".pyi", ".cpp", ".h", ".c", ".toml", ".md", ".txt", ".cfg", ""}

@@ -2,8 +2,10 @@
 
 import getpass
 import json
+import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,47 @@ def test_git_state_of_a_checkout(tmp_path: Path) -> None:
     assert (len(state["commit"]), state["branch"], state["dirty"]) == (40, "trunk", False)
     (tmp_path / "file").write_text("two")
     assert host.git_state(tmp_path)["dirty"] is True
+
+
+def test_the_run_is_of_the_checkout_not_of_where_one_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Installed:
+        def __init__(self, url: str, *, editable: bool = True) -> None:
+            self.text = json.dumps({"url": url, "dir_info": {"editable": editable}})
+
+        def read_text(self, _: str) -> str | None:
+            return self.text
+
+    checkout = tmp_path / "check out"
+    checkout.mkdir()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    for words in (["init"], ["commit", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+
+    def state(**kwargs: bool) -> dict[str, object]:
+        monkeypatch.setattr(metadata, "distribution", lambda _: Installed(checkout.as_uri(), **kwargs))
+        return host.own_git_state()
+
+    assert state() == {}, "a folder that lies in somebody's repository is not of it"
+    (checkout / "pyproject.toml").touch()
+    assert state() == {}
+    subprocess.run([*git, "add", str(checkout / "pyproject.toml")], check=True, capture_output=True)
+    assert state()["dirty"] is True
+    assert state(editable=False) == {}
+    monkeypatch.setattr(Installed, "read_text", lambda *_: None)
+    assert state() == {}, "a wheel from an index says nothing of where it comes from"
+
+
+def test_variables_that_change_timings_are_noted_without_naming_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if host.TUNING.fullmatch(name)]:
+        monkeypatch.delenv(name)
+    given = {
+        "ATEN_CPU_CAPABILITY": "default", "DNNL_MAX_CPU_ISA": "AVX2", "ONEDNN_VERBOSE": "1", "MKL_CBWR": "AUTO,STRICT",
+        "OMP_PLACES": "{0:4}", "KMP_AFFINITY": "granularity=fine", "OPENBLAS_CORETYPE": "Zen", "MALLOC_ARENA_MAX": "1",
+    }  # fmt: skip
+    for name, value in {**given, "LD_PRELOAD": "/somewhere/me/libtcmalloc.so:/lib/b.so", "COMPLETE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert host.volatile()["environment"] == {**given, "LD_PRELOAD": "libtcmalloc.so:b.so"}
 
 
 def test_git_state_of_nothing(tmp_path: Path) -> None:

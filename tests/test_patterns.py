@@ -59,6 +59,8 @@ def test_blocks_are_whole_and_count_to_the_nearest_block() -> None:
 def test_the_last_block_of_a_row_may_be_shorter() -> None:
     mask = make_weight(linear(in_features=10, pattern="block:4", sparsity=0.5)).mask()
     assert set(mask[:, 8:].sum(1).tolist()) == {0, 2}
+    assert abs(int(mask.sum()) - 320) <= 16
+    assert make_weight(linear(in_features=10, pattern="block:4", sparsity=0.0)).nnz == 640
 
 
 @pytest.mark.parametrize(("keep", "group"), [(2, 4), (1, 4), (1, 2)])
@@ -70,11 +72,6 @@ def test_nm_keeps_n_of_every_m_input_channels(keep: int, group: int) -> None:
                    pattern=pattern, sparsity=sparsity)  # fmt: skip
     kept = make_weight(conv).mask().unflatten(1, (-1, group)).sum(2)
     assert set(kept.unique().tolist()) == {keep}
-
-
-def test_nm_with_another_sparsity_is_refused() -> None:
-    with pytest.raises(ProblemError, match=r"say sparsity = 0\.5"):
-        make_weight(linear(pattern="nm:2:4", sparsity=0.9))
 
 
 def test_seeds_and_streams_differ_and_repeat() -> None:
@@ -109,9 +106,17 @@ def test_a_dlmc_file_is_read_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "layer.smtx").write_text(SMTX)
     monkeypatch.setenv("SPARSEBENCH_DATA", str(tmp_path))
     for name in ("layer.smtx", "rn50/magnitude_pruning/0.9/layer.smtx", str(folder / "layer.smtx")):
-        weight = make_weight(linear(out_features=3, in_features=5, pattern=f"file:{name}"))
+        weight = make_weight(linear(out_features=3, in_features=5, pattern=f"file:{name}", sparsity=0.733))
         assert weight.indptr.tolist() == [0, 2, 2, 4]
         assert weight.indices.tolist() == [1, 4, 0, 3]
+
+
+def test_a_dlmc_file_of_another_sparsity_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "layer.smtx"
+    path.write_text(SMTX)
+    problem = linear(out_features=3, in_features=5, pattern=f"file:{path}", sparsity=0.74)
+    with pytest.raises(ProblemError, match=r"sparsity must be 0\.7333 for .*layer\.smtx, not 0\.74"):
+        make_weight(problem)
 
 
 def test_a_missing_dlmc_file_says_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,10 +147,19 @@ def test_a_name_of_two_dlmc_files_is_refused(tmp_path: Path, monkeypatch: pytest
         "3, 5, 4\n0 2 2 4\n4 1 0\n",
         "3, 5, 4\n0 2 4\n4 1 0 3\n",
         "3, 6, 4\n0 2 2 4\n4 1 0 3\n",
+        "3, 5, 4\n0 2 2 4\n4 1 0 5\n",
+        "3, 5, 4\n0 2 2 4\n4 1 -1 3\n",
+        "3, 5, 4\n0 3 2 4\n4 1 0 3\n",
+        "3, 5, 4\n1 2 2 4\n4 1 0 3\n",
+        "3, 5, 4\n0 2 2 4\n4 4 0 3\n",
+        f"3, 5, 4\n0 2 2 4\n4 1 0 {2**63}\n",
+        f"3, 5, 4\n0 2 2 {2**80}\n4 1 0 3\n",
+        f"3, 5, 4\n0 2 2 4\n4 1 0 {2**32}\n",
+        "\xff",
     ],
 )
 def test_a_broken_dlmc_file_is_a_problem_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.smtx"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ProblemError, match=r"broken\.smtx"):
         read_smtx(path, (3, 5))

@@ -41,6 +41,16 @@ def test_shapes_are_torchs(change: dict[str, Any]) -> None:
     assert p.positions == output.numel() // p.out_features
 
 
+def test_the_output_follows_an_input_of_another_size_than_the_hint() -> None:
+    p = Problem(**CONV, stride=(2, 1), padding=(1, 0), dilation=(1, 2))
+    layer = torch.nn.Conv2d(p.in_features, p.out_features, p.kernel_size, p.stride, p.padding, p.dilation)
+    for height, width in ((9, 7), (10, 5), (4, 31)):
+        output = layer(torch.zeros(1, p.in_features, height, width))
+        assert p.output_size_of(height, width) == tuple(output.shape[2:])
+    assert p.output_size_of(1, 4) == (1, 0)
+    assert Problem(**LINEAR).output_size_of(1, 1) == (1, 1)
+
+
 def test_linear_is_a_matrix() -> None:
     p = Problem(**LINEAR)
     assert (p.weight_shape, p.input_shape, p.output_shape) == ((8, 6), (3, 6), (3, 8))
@@ -64,6 +74,11 @@ def test_linear_is_a_matrix() -> None:
         ({**LINEAR, "kernel_size": (3, 3)}, "leave kernel_size out"),
         ({**LINEAR, "height": 2}, "leave height out"),
         ({**LINEAR, "out_features": 2**16, "in_features": 2**16}, "int32"),
+        ({**LINEAR, "pattern": "nm:2:4", "in_features": 8}, r"sparsity must be 0\.5 for nm:2:4, not 0\.9"),
+        ({**LINEAR, "pattern": "nm:2:3", "sparsity": 0.34}, r"sparsity must be 0\.333333 for nm:2:3, not 0\.34"),
+        ({**LINEAR, "pattern": "nm:4:2", "sparsity": 0.5}, "keeps 4 of 2; use nm:KEPT:GROUP, as in nm:2:4"),
+        ({**LINEAR, "pattern": "nm:2:4", "sparsity": 0.5}, "6 input features do not divide into nm:2:4's groups of 4"),
+        ({**CONV, "pattern": "nm:1:2", "sparsity": 0.5, "groups": 2}, "3 input channels per group do not divide"),
         ({**CONV, "groups": 4}, "does not divide"),
         ({**CONV, "stride": (0, 1)}, "two whole numbers of at least 1"),
         ({**CONV, "padding": (-1, 1)}, "two whole numbers of at least 0"),
@@ -78,9 +93,18 @@ def test_what_cannot_be_is_refused_in_one_line(given: dict[str, Any], reason: st
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("pattern", ["uniform", "row-skewed", "block:8", "nm:2:4", "file:rn50/0.9/layer.smtx"])
+@pytest.mark.parametrize("pattern", ["uniform", "row-skewed", "block:8", "file:rn50/0.9/layer.smtx"])
 def test_patterns_that_are_known(pattern: str) -> None:
     assert Problem(**LINEAR, pattern=pattern).pattern == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sparsity"), [("nm:1:2", 0.5), ("nm:2:3", 0.33), ("nm:1:6", 1 - 1 / 6), ("nm:3:3", 0.0)]
+)
+def test_nm_goes_with_the_sparsity_it_implies(pattern: str, sparsity: float) -> None:
+    assert Problem(**LINEAR, pattern=pattern, sparsity=sparsity).pattern == pattern
+    grouped = {**CONV, "groups": 2, "in_features": 12}
+    assert Problem(**grouped, pattern=pattern, sparsity=sparsity).pattern == pattern
 
 
 def test_it_describes_what_is_not_usual() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
-from sparsebench.cli import VERBS
+from sparsebench.cli import VERBS, commands
 from sparsebench.discovery import examine, file_source
 from sparsebench.oracle import make_oracle
 from sparsebench.problem import Problem
@@ -101,6 +102,20 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def options() -> set[str]:
+    """Every option of every verb."""
+    group = click.Context(commands)
+    verbs = [commands.get_command(group, verb) for verb in VERBS]
+    return {name for verb in verbs if verb for parameter in verb.params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text()))
+    assert named <= options()
+    assert "--no-such-option" not in options()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

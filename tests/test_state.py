@@ -1,5 +1,6 @@
 """Every part of the global state is seen when it changes, named, and put back."""
 
+import gc
 import io
 import os
 import random
@@ -27,6 +28,8 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
     "torch random": (lambda: torch.rand(1), "torch's random state"),
     "numpy random": (lambda: np.random.rand(), "numpy's random state"),
     "python random": (lambda: random.random(), "Python's random state"),
+    "oneDNN": (lambda: setattr(torch.backends.mkldnn, "enabled", False), "use of oneDNN from True to False"),
+    "garbage collection": (gc.disable, "garbage collection from True to False"),
     "directory": (lambda: os.chdir("/"), "the working directory"),
     "stdout": (lambda: setattr(sys, "stdout", io.StringIO()), "sys.stdout"),
 }
@@ -55,6 +58,20 @@ def test_a_change_is_named_and_put_back(
     assert sentence in changes
     assert "," not in changes
     assert state.changes() is None
+
+
+def test_other_cpus_are_a_change() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert len(allowed) > 1, "the machine has one CPU: there is no other"
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        pinned = GlobalState.capture()
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        assert pinned.changes() == f"it changed the CPUs it runs on from {{{min(allowed)}}} to {allowed}"
+        pinned.restore()
+        assert os.sched_getaffinity(0) == {min(allowed)}
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_several_changes_are_one_sentence() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sparsebench.tolerance import EPS, MODEL_TOLERANCE, compare, compare_models
+from sparsebench.tolerance import EPS, MODEL_TOLERANCE, compare, compare_models, judged_precision
 
 REFERENCE = torch.linspace(-2, 2, 1000, dtype=torch.float64).reshape(10, 100)
 BOUND = torch.full((10, 100), 3.0)
@@ -24,6 +24,20 @@ def test_the_tolerance_is_eight_eps_of_the_bound(precision: str) -> None:
     assert finding.tolerance == 8 * EPS[precision]
     assert finding.reason is not None
     assert finding.reason.startswith("forward is off by")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "judged"),
+    [
+        ("float32", "float32", "float32"),
+        ("float32", "float64", "float64"),
+        ("float64", "float64", "float64"),
+        ("bfloat16", "float32", "bfloat16"),
+        ("bfloat16", "float64", "bfloat16"),
+    ],
+)
+def test_full_precision_is_the_dtypes_own(precision: str, dtype: str, judged: str) -> None:
+    assert judged_precision(precision, dtype) == judged
 
 
 def test_zeros_do_not_pass_in_a_coarse_precision() -> None:

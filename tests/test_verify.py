@@ -183,6 +183,69 @@ def test_a_changed_sign_of_zero_is_a_changed_input() -> None:
     assert not finding.ok
 
 
+class TrustsVersions(HonestKernel):
+    """Computes again only what lies elsewhere or has moved its version: free of charge when it is timed."""
+
+    trusts = True
+
+    def __init__(self, problem: Problem, weight: Any) -> None:
+        super().__init__(problem, weight)
+        self.known: dict[Any, Any] = {}
+
+    def remembered(self, call: Any, *inputs: Any) -> Any:
+        key = tuple((one.data_ptr(), one._version) if isinstance(one, Tensor) else one for one in inputs)
+        if not self.trusts or key not in self.known:
+            self.known[key] = call(*inputs)
+        return self.known[key]
+
+
+class TrustsVersionsForward(TrustsVersions):
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.remembered(super().forward, x, bias).clone()
+
+
+class TrustsVersionsBackward(TrustsVersions):
+    def backward(self, x: Tensor, grad_output: Tensor, needs: Any = (True, True), saved: Any = None) -> Any:
+        grads = self.remembered(super().backward, x, grad_output, needs)
+        return tuple(None if one is None else one.clone() for one in grads)
+
+
+class TrustsVersionsOfValues(TrustsVersions):
+    def set_values(self, values: Tensor) -> None:
+        self.remembered(super().set_values, values)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (TrustsVersionsForward, "forward on other x in the same memory is off"),
+        (TrustsVersionsBackward, "grad_input is off"),
+        (TrustsVersionsOfValues, "forward after set_values is off"),
+    ],
+)
+def test_a_version_that_stays_is_no_excuse(kernel: type[TrustsVersions], reason: str) -> None:
+    assert reason in (verify(kernel).reason or "")
+
+
+@pytest.mark.parametrize("kernel", [TrustsVersionsForward, TrustsVersionsBackward])
+def test_recheck_moves_no_version_either(kernel: type[TrustsVersions]) -> None:
+    oracle = make_oracle(LINEAR)
+    made = kernel(LINEAR, oracle.weight)
+    made.trusts = False
+    assert verify_kernel(made, oracle).ok
+    made.trusts = True
+    assert oracle.bias is not None
+    x, grad_output, bias = oracle.x.clone(), oracle.grad_output.clone(), oracle.bias.clone()
+    for _ in range(3):  # as it is timed
+        made.forward(x, bias)
+        made.backward(x, grad_output)
+    versions = x._version, grad_output._version, bias._version
+    assert "off by" in (recheck(made, oracle, x=x, grad_output=grad_output, bias=bias).reason or "")
+    assert recheck(HonestKernel(LINEAR, oracle.weight), oracle, x=x, grad_output=grad_output, bias=bias).ok
+    assert (x._version, grad_output._version, bias._version) == versions
+    assert all(map(torch.equal, (x, grad_output, bias), (oracle.x, oracle.grad_output, oracle.bias)))
+
+
 class Bfloat16(HonestKernel):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return super().forward(x.bfloat16().float(), bias)

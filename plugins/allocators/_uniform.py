@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from sparsebench.errors import BudgetError
-from sparsebench.plugin import Context, prunable
+from sparsebench.plugin import BudgetError, Context, prunable
 
 
 class Uniform:

@@ -10,9 +10,8 @@ from torch import Tensor
 from sparsebench.builtin.backends._cython_layout import LANES, Layout
 from sparsebench.builtin.backends._cython_pack import Scratch, pack_input, pack_output, unpack_input, unpack_output
 from sparsebench.builtin.backends._cython_pattern import Pattern, forward_pattern, transposed_pattern
-from sparsebench.errors import ProblemError
 from sparsebench.kernels import _cython
-from sparsebench.plugin import Problem, SparseWeight
+from sparsebench.plugin import Problem, ProblemError, SparseWeight
 
 PACKED_BYTES = 2**20  # images are taken together while they fit in about this much, two L2 caches
 MOST_IMAGES = 256

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from sparsebench.problem import Problem
+from sparsebench.plugin import Problem
 
 LANES = 16  # lanes come in multiples of this
 LINE = 64  # bytes of a cache line
@@ -19,18 +19,14 @@ LINE = 64  # bytes of a cache line
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis of a convolution, of `size` pixels."""
+    """One spatial axis of a convolution, of `size` pixels and `outputs` output pixels."""
 
     size: int
     kernel: int
     stride: int
     padding: int
     dilation: int
-
-    @cached_property
-    def outputs(self) -> int:
-        """Output pixels, as torch counts them."""
-        return (self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+    outputs: int
 
     @cached_property
     def reach(self) -> int:
@@ -71,9 +67,10 @@ class Layout:
     @lru_cache(maxsize=256)
     def of(problem: Problem, height: int, width: int, images: int = 1, itemsize: int = 4) -> Layout:
         """The layout of a problem's input [images, in_features, height, width]."""
+        sizes = zip((height, width), problem.output_size_of(height, width), strict=True)
         down, across = (
-            Axis(size, problem.kernel_size[i], problem.stride[i], problem.padding[i], problem.dilation[i])
-            for i, size in enumerate((height, width))
+            Axis(size, problem.kernel_size[i], problem.stride[i], problem.padding[i], problem.dilation[i], outputs)
+            for i, (size, outputs) in enumerate(sizes)
         )
         return Layout(down, across, images, itemsize)
 

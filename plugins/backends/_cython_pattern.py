@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.builtin.backends._cython_layout import Layout
-from sparsebench.problem import Problem
-from sparsebench.weight import SparseWeight
+from sparsebench.plugin import Problem, SparseWeight
 
 
 @dataclass(frozen=True)

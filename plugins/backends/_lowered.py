@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sparsebench.builtin.backends._unfold import fold, output_size, unfold
+from sparsebench.builtin.backends._unfold import fold, unfold
 from sparsebench.plugin import Problem, SparseWeight
 
 ALIGNMENT = 64  # bytes; oneMKL halves its speed on operands 16 or 32 bytes off
@@ -104,7 +104,7 @@ class LoweredKernel:
             out += bias[:, None]
         if self.problem.op == "linear":
             return out.t(), matrix
-        height, width = output_size(self.problem, x.shape[2], x.shape[3])
+        height, width = self.problem.output_size_of(x.shape[2], x.shape[3])
         return out.view(self.rows, x.shape[0], height, width).transpose(0, 1), matrix
 
     def backward(

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from sparsebench.builtin.backends._lowered import Csr, LoweredKernel, aligned
 from sparsebench.builtin.backends._mkl_library import MklLibrary, find_library
-from sparsebench.errors import UnsupportedError
-from sparsebench.plugin import Problem, SparseWeight
+from sparsebench.plugin import Problem, SparseWeight, UnsupportedError
 
 _MISSING = "no oneMKL here: torch was built without one; install it with `pip install mkl`"
 

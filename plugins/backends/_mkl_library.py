@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsebench.errors import UnsupportedError
+from sparsebench.plugin import UnsupportedError
 
 _GNU_THREADING, _LP64 = 3, 0  # mkl_service.h
 _NON_TRANSPOSE, _ROW_MAJOR, _GENERAL, _ZERO_BASED = 10, 101, 20, 0  # mkl_spblas.h

@@ -23,9 +23,7 @@ from torch import Tensor
 
 from sparsebench.builtin.backends._fastest import fastest
 from sparsebench.builtin.backends._lowered import aligned
-from sparsebench.builtin.backends._unfold import output_size
-from sparsebench.errors import UnsupportedError
-from sparsebench.plugin import Problem, SparseWeight
+from sparsebench.plugin import Problem, SparseWeight, UnsupportedError
 
 _MAX_CONV_NNZ = 1_000_000  # its backward reduces into an array of all values on every thread's stack of 8 MiB
 _MAX_INT16 = 2**15 - 1
@@ -163,7 +161,7 @@ class SparsePropConv2d(_Kernel):
     def forward_saving(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The output, and the input in the kernel's layout for backward, which SparseProp saves as well."""
         inputs = self._pack(x)
-        height, width = output_size(self.problem, x.shape[2], x.shape[3])
+        height, width = self.problem.output_size_of(x.shape[2], x.shape[3])
         size = (self.rows, height, width)
         out = torch.zeros((x.shape[0], *size) if self.over_row else (*size, inputs.shape[3]))
         if self.values.numel():

@@ -9,22 +9,6 @@ from torch.nn import functional
 from sparsebench.plugin import Problem
 
 
-def output_size(problem: Problem, height: int, width: int) -> tuple[int, int]:
-    """(H', W') of the convolution on an input of height x width, which may differ from the problem's hint."""
-    sizes = [
-        (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, stride, pad, dilation in zip(
-            (height, width),
-            problem.kernel_size,
-            problem.stride,
-            problem.padding,
-            problem.dilation,
-            strict=True,
-        )
-    ]
-    return sizes[0], sizes[1]
-
-
 def unfold(problem: Problem, x: Tensor) -> Tensor:
     """The patches of x [N, C, H, W] as a contiguous matrix [C·kh·kw, N·H'·W'], in one copy.
 
@@ -32,7 +16,7 @@ def unfold(problem: Problem, x: Tensor) -> Tensor:
     """
     (kh, kw), (sh, sw), (dh, dw) = problem.kernel_size, problem.stride, problem.dilation
     images, channels, height, width = x.shape
-    oh, ow = output_size(problem, height, width)
+    oh, ow = problem.output_size_of(height, width)
     if problem.padding != (0, 0):
         ph, pw = problem.padding
         x = functional.pad(x, (pw, pw, ph, ph))
@@ -48,7 +32,7 @@ def fold(problem: Problem, patches: Tensor, shape: torch.Size) -> Tensor:
     (kh, kw), (sh, sw), (dh, dw) = problem.kernel_size, problem.stride, problem.dilation
     ph, pw = problem.padding
     images, channels, height, width = shape
-    oh, ow = output_size(problem, height, width)
+    oh, ow = problem.output_size_of(height, width)
     parts = patches.view(channels, kh, kw, images, oh, ow)
     padded = patches.new_zeros(channels, images, height + 2 * ph, width + 2 * pw)
     for ky in range(kh):

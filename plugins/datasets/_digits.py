@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from sparsebench.errors import DatasetMissing
-from sparsebench.plugin import Examples, Splits
+from sparsebench.plugin import DatasetMissing, Examples, Splits
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 LEVELS = 16  # pixels count the set cells of a 4x4 bitmap: 0 .. 16

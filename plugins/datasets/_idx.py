@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsebench.errors import DatasetCorrupt
+from sparsebench.plugin import DatasetCorrupt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsebench.builtin.datasets._idx import read_idx
-from sparsebench.errors import DatasetCorrupt, DatasetMissing
-from sparsebench.plugin import Examples, Splits
+from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Examples, Splits
 
 VALIDATION = 12  # every 12th training image validates: 5,000 of 60,000, so that the test set chooses nothing
 PARTS = (("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),

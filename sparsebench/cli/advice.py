@@ -13,6 +13,10 @@ def advise(facts: Facts) -> list[str]:
     return [*_breaks(facts), *_disturbs(facts), *_limits(facts), *_lacks(facts)]
 
 
+# They keep torch and MKL from instructions that the CPU has, and so the baseline from its speed.
+HOLD_BACK = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+
+
 def _breaks(facts: Facts) -> Iterator[str]:
     """What makes timings wrong by a factor."""
     if facts.get("torch_error"):
@@ -22,6 +26,9 @@ def _breaks(facts: Facts) -> Iterator[str]:
             f"{facts['openmp_runtimes']} OpenMP runtimes in one process cost up to 70 times: "
             "set MKL_THREADING_LAYER=GNU, or remove the package that brings the second"
         )
+    held = [name for name in HOLD_BACK if any(v.startswith(f"{name}=") for v in facts.get("environment", ()))]
+    if held:
+        yield f"{' and '.join(held)} may hold the dense baseline back: unset {'it' if len(held) == 1 else 'them'}"
     cores = facts.get("cores_allowed", 1)
     load = (facts.get("load") or [0.0])[0]
     if load > 0.5 * cores:

@@ -61,6 +61,7 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
 
 
 def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked]:
+    from sparsebench.cli.quarantine import say_quarantined
     from sparsebench.errors import PluginError
     from sparsebench.harness.checking import check_backends, check_plan
     from sparsebench.harness.plan import Selection
@@ -69,7 +70,9 @@ def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked
     from sparsebench.registry import load_registry
 
     if target and (target in suite_names() or target.endswith(".toml")):
-        yield from check_plan(plan_run(target, Selection(), limits=limits).plan, tell, limits)
+        session = plan_run(target, Selection(), limits=limits)
+        say_quarantined(session.registry)
+        yield from check_plan(session.plan, tell, limits)
         return
     if target and target.endswith(".py"):
         file = str(Path(target).resolve())
@@ -86,6 +89,7 @@ def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked
             known = [*registry.backends, *suite_names()]
             raise UsageError(f"nothing to check is named {target!r}{nearest(target, known)}")
         names = [target] if target else list(registry.backends)
+    say_quarantined(registry)
     yield from check_backends(names, registry, tell, limits)
 
 

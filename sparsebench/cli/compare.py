@@ -58,7 +58,7 @@ def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozens
     "--fail-on", callback=_fail_on, default=DEFAULT, show_default=True, metavar="VERDICTS",
     help=f"Of {', '.join(VERDICTS)}; or none.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Judge although the two machines differ.")
+@click.option("--force", is_flag=True, help="Judge times although the two machines differ.")
 @click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(COMPARISON_FORMATS),
     help="How to show it.",
@@ -67,8 +67,8 @@ def command(base: str, head: str, margin: float | None, fail_on: frozenset[str],
     """Judge the run HEAD against the run BASE: faster, slower, same or inconclusive, for every row.
 
     BASE and HEAD are folders of runs, the beginnings of their names or ids, or `latest`. Every time is first divided
-    by the baseline's time in its own block; so the baseline itself is not judged. Runs of two machines are shown
-    side by side, not judged.
+    by the baseline's time in its own block; so the baseline itself is not judged. Times of two machines are shown
+    side by side, not judged; what is wrong, failed or missing is so on any machine.
     """
     runs = [read_run(find_run(text)) for text in (base, head)]
     comparison = compare_runs(*runs, margin=margin, force=force)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from sparsebench import host
 from sparsebench.cli.advice import advise
@@ -38,7 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "memory": ("memory_gib", "memory_available_gib", "memory_limit_gib", "swap_used_gib", "huge_pages"),
     "clock": ("clocksource", "clock_resolution_ns", "clock_step_ns"),
     "software": ("python", "kernel", "library_torch", "library_numpy", "library_scipy", "library_mkl",
-                 "library_sparseprop", "torch_threads", "torch_isa", "runtimes", "torch_error"),
+                 "library_sparseprop", "torch_threads", "torch_isa", "runtimes", "environment", "torch_error"),
     "sparsebench": ("version", "backends_ready", "backends_missing", "quarantined", "data_root",
                     "data_found"),
 }  # fmt: skip
@@ -75,6 +74,8 @@ def command(as_json: bool) -> None:
 
 def facts(registry: Registry) -> dict[str, Any]:
     """Everything as one flat object: numbers, text, lists of text."""
+    import psutil
+
     before = psutil.cpu_times()
     torch = torch_process()
     steal = steal_between(before, psutil.cpu_times())
@@ -117,6 +118,7 @@ def _machine() -> dict[str, Any]:
     sizes = {f"{key}_gib": _gib(now.pop(key)) for key in ("memory_available", "memory_limit", "swap_used")}
     caches = {f"cache_{level}": size for level, size in stable.pop("caches").items()}
     versions = {f"library_{name}": version for name, version in stable.pop("libraries").items()}
+    now["environment"] = [f"{name}={value}" for name, value in now["environment"].items()]
     return {**stable, "isa": stable.pop("flags"), **caches, **now, **sizes, **versions}
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from sparsebench.cli.quarantine import say_quarantined
 from sparsebench.errors import UsageError, nearest
 from sparsebench.registry import Entry, Registry, load_registry
+
+if TYPE_CHECKING:
+    from sparsebench.harness.suite import Suite
 
 WIDTH = 100
 PADDING = 2  # tabulate makes a column this much wider than its heading
@@ -60,7 +62,7 @@ def command(kind: str, as_json: bool, files: tuple[Path, ...]) -> None:
 
     Nothing that is listed gets imported: what is missing is read from what each plugin says it needs.
     """
-    rows = suites() if kind == "suites" else _rows(kind, load_registry(files))
+    rows = suites() if kind == "suites" else _found(kind, files)
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=_plain))
     else:
@@ -68,7 +70,9 @@ def command(kind: str, as_json: bool, files: tuple[Path, ...]) -> None:
         click.echo(f"\nNext: {NEXT.get(kind, f'sparsebench list {kind} --json')}")
 
 
-def _rows(kind: str, registry: Registry) -> list[Row]:
+def _found(kind: str, files: tuple[Path, ...]) -> list[Row]:
+    registry = load_registry(files)
+    say_quarantined(registry)
     if kind == "plugins":
         return plugins(registry)
     entries: Mapping[str, Entry] = getattr(registry, kind)
@@ -77,7 +81,7 @@ def _rows(kind: str, registry: Registry) -> list[Row]:
 
 def _row(name: str, entry: Entry) -> Row:
     spec = msgspec.to_builtins(entry.spec)
-    return {**spec, "name": name, "missing": entry.missing(), "plugin": entry.plugin.name}
+    return {**spec, "name": name, "missing": entry.missing(), "note": entry.note, "plugin": entry.plugin.name}
 
 
 def plugins(registry: Registry) -> list[Row]:
@@ -102,18 +106,15 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def suites() -> list[Row]:
     """The suites that ship with the package: name, summary, cases of each kind."""
-    folder = resources.files("sparsebench.suites")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return [_suite(file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8"))) for file in files]
+    from sparsebench.harness.suite import load_suite, suite_names
+
+    return [_suite(name, load_suite(name)) for name in suite_names()]
 
 
-def _suite(name: str, data: Mapping[str, Any]) -> Row:
-    counts = {kind: len(cases) for kind, cases in data.items() if isinstance(cases, list)}
-    return {
-        "name": name,
-        "summary": data.get("suite", {}).get("summary", ""),
-        "cases": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-    }
+def _suite(name: str, suite: Suite) -> Row:
+    counts = Counter(case.kind for case in suite.cases)
+    cases = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return {"name": name, "summary": suite.summary, "cases": cases}
 
 
 def table(rows: list[Row], columns: tuple[str, ...]) -> str:

@@ -72,6 +72,7 @@ def command(
     """
     import os
 
+    from sparsebench.cli.quarantine import say_quarantined
     from sparsebench.harness.crew import Limits
     from sparsebench.harness.plan import Selection
     from sparsebench.harness.session import plan_resume, plan_run
@@ -91,7 +92,7 @@ def command(
         else:
             selection = Selection(backends=backends, expression=expression, **rest)
             session = plan_run(str(suite), selection, files=files, limits=limits, out=out)
-    _say_quarantined(session)
+    say_quarantined(session.registry)
     if dry_run:
         from sparsebench.cli.dry_run import render
 
@@ -139,12 +140,6 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
 def _exit_code(samples: Sequence[Sample], peers: set[str]) -> int:
     codes = {OPTIONAL_FAILS.get(s.status, 0) for s in samples if s.variant not in peers}
     return next((code for code in (3, 4) if code in codes), 0)
-
-
-def _say_quarantined(session: Session) -> None:
-    for info in session.registry.plugins:
-        if info.error:
-            click.echo(f"sparsebench: plugin {info.name} is left out: {info.error}", err=True)
 
 
 def _given(names: Sequence[str]) -> list[str]:

@@ -41,10 +41,14 @@ def environment(threads: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may take: seconds for one answer, bytes of memory; `None` is the default of this machine."""
+    """What a worker may take: seconds for one answer, bytes of memory; `None` is the default of this machine.
+
+    `import_seconds` is what a foreign plugin has to be imported when plugins are looked for.
+    """
 
     seconds: float | None = None
     memory: int | None = None
+    import_seconds: float | None = None
 
 
 class Crew:
@@ -109,7 +113,12 @@ class Crew:
 
     def printed(self, variant: str) -> int:
         """Bytes that the variant's plugin has printed in this block."""
-        return self.workers[variant].printed() if variant in self.workers else 0
+        log = self._log(variant)
+        return log.stat().st_size if log.exists() else 0
+
+    def _log(self, variant: str) -> Path:
+        name = variant.replace("/", "_") or "oracle"
+        return self.folder / "output" / f"{name}.block{self.block}.txt"
 
     def order(self, cell: Cell, variant: str) -> dict[str, Any]:
         """The cell as a worker gets it."""
@@ -141,11 +150,10 @@ class Crew:
 
     def _worker(self, variant: str) -> Worker:
         if variant not in self.workers:
-            name = variant.replace("/", "_") or "oracle"
-            log = self.folder / "output" / f"{name}.block{self.block}.txt"
             cores = self.cores if variant != HOST else self.everywhere
             files = LONGEST_FILE if variant != HOST else -1  # oracles may be large
-            worker = self.server.fork(log, cores, self.threads, self.memory, files)
+            threads = self.threads if variant != HOST else len(cores)
+            worker = self.server.fork(self._log(variant), cores, threads, self.memory, files)
             self.workers[variant] = worker
             if variant != HOST:
                 entry, options = self.plan.backends[variant]

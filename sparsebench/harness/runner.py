@@ -58,7 +58,7 @@ def new_info(plan: Plan, registry: Registry, options: dict[str, Any]) -> RunInfo
             "text": plan.suite.text,
             "sha256": plan.suite.sha256,
         },
-        git=host.git_state("."),
+        git=host.own_git_state(),
         host={"fingerprint": fingerprint, "volatile": host.volatile()},
         libraries=host.libraries(),
         plugins=list(registry.plugins),

@@ -79,7 +79,7 @@ class Server:
                 ours.close()
                 self.broken = True
                 raise Failure("crash", "the fork server ended") from None
-        return Worker(self, pid, ours, memory, log)
+        return Worker(self, pid, ours, memory)
 
     def reap(self, pid: int) -> int | None:
         """Exit status of a dead worker as `os.waitpid` gives it; None if it cannot be told."""
@@ -112,8 +112,8 @@ class Server:
 class Worker:
     """One forked worker that computes for one variant."""
 
-    def __init__(self, server: Server, pid: int, sock: socket.socket, memory: int, log: Path) -> None:
-        self.server, self.pid, self.socket, self.memory, self.log = server, pid, sock, memory, log
+    def __init__(self, server: Server, pid: int, sock: socket.socket, memory: int) -> None:
+        self.server, self.pid, self.socket, self.memory = server, pid, sock, memory
         self.alive = True
         self.highest = 0  # bytes of resident memory seen so far
 
@@ -147,10 +147,6 @@ class Worker:
                 kill(self.pid, signal.SIGKILL)
         self.socket.close()
         return self.server.reap(self.pid)
-
-    def printed(self) -> int:
-        """Bytes that the worker has printed."""
-        return self.log.stat().st_size if self.log.exists() else 0
 
     def _look(self, doing: str, deadline: float, seconds: float) -> None:
         resident = _resident(self.pid)

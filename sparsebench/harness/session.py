@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparsebench import probing
 from sparsebench.errors import RunError
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Limits, probe
@@ -68,7 +69,7 @@ def plan_run(
     """Everything up to the first measurement; raises `UsageError` before any work starts."""
     loaded = load_suite(suite)
     files = [str(Path(f).resolve()) for f in files]
-    registry = load_registry(files, limits.seconds)
+    registry = load_registry(files, _import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
     probe(plan, limits)
     options = {"selection": _plain(selection), "files": files}
@@ -86,7 +87,7 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
-    registry = load_registry(files, limits.seconds)
+    registry = load_registry(files, _import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
     probe(plan, limits)
     return Session(plan, registry, options, limits, folder, info)
@@ -98,6 +99,11 @@ def run(suite: str, *, backends: Sequence[str] = (), plugins: Sequence[str] = ()
     selection = Selection(backends=tuple(backends), quick=quick, threads=threads, blocks=blocks)
     session = plan_run(suite, selection, files=plugins, out=None if out is None else Path(out))
     return read_run(session.run())
+
+
+def _import_seconds(limits: Limits) -> float:
+    """What a foreign plugin has to be imported: a longer --timeout holds for that too, a shorter one does not."""
+    return limits.import_seconds or max(limits.seconds or 0.0, probing.SECONDS)
 
 
 def _plain(selection: Selection) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def load_suite(name_or_path: str) -> Suite:
         raise UsageError(
             f"no suite is named {name_or_path!r}{nearest(name_or_path, suite_names())} (or give a .toml file)"
         )
-    text = resources.files("sparsebench.suites").joinpath(f"{name_or_path}.toml").read_text()
+    text = resources.files("sparsebench.suites").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     return parse_suite(text, f"{name_or_path}.toml")
 
 
@@ -218,6 +218,8 @@ def _check_value(key: str, value: Any, place: str) -> None:
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         what: dict[Any, str] = {bool: "true or false", str: "text", int: "a whole number"}
         raise UsageError(f"{place}: {key} = {value!r}; write {what.get(wanted, 'a number')}")
+    if key == "name" and not value.strip():
+        raise UsageError(f"{place}: name = {value!r}; write text")
     if key in ("blocks", "rounds", "threads", "batch", "epochs") and value < 1:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
     if key == "sparsity" and not 0 <= value < 1:

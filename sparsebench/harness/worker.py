@@ -7,7 +7,6 @@ Started as `python -P -m sparsebench.harness.worker DESCRIPTOR PARENT [MODULE…
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -18,8 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from sparsebench.harness import wire
-
-_PR_SET_PDEATHSIG = 1
+from sparsebench.lifeline import die_with
 
 
 def main() -> None:
@@ -28,7 +26,7 @@ def main() -> None:
     workers: set[int] = set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _end(workers))
-    _die_with(parent, signal.SIGTERM)
+    die_with(parent, signal.SIGTERM)
     import numpy  # noqa: F401
     import torch  # noqa: F401
 
@@ -84,7 +82,7 @@ def _serve(sock: socket.socket, server: int, request: dict[str, Any]) -> NoRetur
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
-        _die_with(server, signal.SIGKILL)
+        die_with(server, signal.SIGKILL)
         _redirect(request["log"])
         if request["cores"]:
             os.sched_setaffinity(0, request["cores"])
@@ -103,12 +101,6 @@ def _serve(sock: socket.socket, server: int, request: dict[str, Any]) -> NoRetur
         code = 0
     finally:
         os._exit(code)  # a plugin's threads and atexit hooks are not waited for
-
-
-def _die_with(parent: int, how: signal.Signals) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how)
-    if os.getppid() != parent:  # it ended before the line above
-        os._exit(0)
 
 
 def _redirect(log: str) -> None:

@@ -87,12 +87,7 @@ def output_shape(problem: Problem, input_shape: Sequence[int]) -> tuple[int, ...
     """[batch, out] or [N, out, H', W'] for a batched input; raises `ProblemError` if the kernel does not fit."""
     if problem.op == "linear":
         return (input_shape[0], problem.out_features)
-    height, width = (
-        (input_shape[i + 2] + 2 * problem.padding[i] - problem.dilation[i] * (problem.kernel_size[i] - 1) - 1)
-        // problem.stride[i]
-        + 1
-        for i in (0, 1)
-    )
+    height, width = problem.output_size_of(input_shape[2], input_shape[3])
     if min(height, width) < 1:
         raise ProblemError(
             f"an input of {input_shape[2]}x{input_shape[3]} padded by {problem.padding} is smaller than the "

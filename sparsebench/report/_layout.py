@@ -146,23 +146,32 @@ def failure_mark(row: Row, footnotes: Footnotes) -> str:
 BEST, ROUGH = "*", "~"
 
 
+ROUGH_LEGEND = f"{ROUGH} = a rough idea, not a result: other work spoiled every block; run again on a quieter machine"
+
+
+def rough_mark(row: Row) -> str:
+    """Behind every number of a row whose every block other work spoiled."""
+    return ROUGH if row.is_rough else ""
+
+
 def winner_mark(row: Row) -> str:
-    """Behind a time: `BEST`, or `ROUGH` where other work spoiled every block."""
-    return BEST if row.is_best else ROUGH if row.is_rough else ""
+    """Behind the first number of a row: `BEST` or `ROUGH`; no row is both."""
+    return BEST if row.is_best else rough_mark(row)
 
 
 def note_lines(rows: Iterable[Row]) -> list[str]:
-    """The notes of rows, one line for each (variant, note), and in how many rows if not in all."""
+    """The notes of rows, each said once: for which variants, and in how many of their rows if not in all."""
     where: dict[tuple[str, str], int] = {}
     total: dict[str, int] = {}
     for row in rows:
         total[row.variant] = total.get(row.variant, 0) + 1
         for note in row.notes:
             where[row.variant, note] = where.get((row.variant, note), 0) + 1
-    return [
-        f"{variant}: {note}" + (f" (in {count} of {total[variant]})" if count < total[variant] else "")
-        for (variant, note), count in where.items()
-    ]
+    said: dict[str, list[str]] = {}
+    for (variant, note), count in where.items():
+        partly = f" (in {count} of {total[variant]})" if count < total[variant] else ""
+        said.setdefault(f"{note}{partly}", []).append(variant)
+    return [f"{', '.join(variants)}: {note}" for note, variants in said.items()]
 
 
 def where_and_when(info: RunInfo) -> str:
@@ -188,14 +197,15 @@ def where_and_when(info: RunInfo) -> str:
 
 
 def loss_lines(summary: RunSummary) -> list[str]:
-    """What was not used and what went wrong: statuses, dropped rounds, spoiled blocks, unreadable lines."""
+    """What was lost and what went wrong: statuses, dropped rounds, spoiled blocks, unreadable lines."""
     rows = summary.rows
     statuses = ", ".join(f"{count} {status}" for status, count in summary.counts().items())
     rounds, dropped = sum(r.rounds for r in rows), sum(r.rounds_dropped for r in rows)
     spoiled = sum(r.blocks_contaminated for r in rows)
+    timed = spoiled + sum(r.blocks for r in rows if not r.is_rough)
     lines = [
         f"rows: {statuses or 'none'}",
-        f"not used, spoiled by other work: {dropped} of {rounds} rounds, {_count(spoiled, 'block')}",
+        f"spoiled by other work, over all rows: {dropped} of {rounds} rounds, {spoiled} of {timed} blocks",
     ]
     lines += [f"plugin {p.name} is quarantined: {p.error}" for p in summary.info.plugins if p.status != "ok"]
     return lines + list(summary.problems)

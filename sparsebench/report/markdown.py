@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sparsebench.report._grid import grid
 from sparsebench.report._layout import (
+    ROUGH_LEGEND,
     UNITS,
     Footnotes,
     Panel,
@@ -14,6 +15,7 @@ from sparsebench.report._layout import (
     loss_lines,
     note_lines,
     panels,
+    rough_mark,
     where_and_when,
 )
 from sparsebench.report._numbers import digits, mebibytes, metric, plain, ratio, ratio_span, span
@@ -32,6 +34,8 @@ def render(summary: RunSummary) -> str:
         "baseline's time over this one's, paired within rounds: above 1 is faster. **Bold** is the fastest of the",
         "baseline's precision class. Useful GFLOP/s count the kept weights, dense-equivalent ones all.",
     ]
+    if any(row.is_rough for row in summary.rows):
+        lines += [f"{escaped(ROUGH_LEGEND)}."]
     found = panels(summary.rows)
     for kind in dict.fromkeys(panel.kind for panel in found):
         lines += ["", f"## {kind}"]
@@ -39,7 +43,7 @@ def render(summary: RunSummary) -> str:
         for case in dict.fromkeys(panel.case for panel in of_kind):
             lines += _case([panel for panel in of_kind if panel.case == case])
     lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
-    lines += ["", *_table(_contest_rows(summary.contests)), "", "## What was not used", ""]
+    lines += ["", *_table(_contest_rows(summary.contests)), "", "## What was lost", ""]
     lines += [f"- {escaped(text)}" for text in loss_lines(summary)]
     lines += ["", "## Where", "", *_table(_host_rows(summary))]
     return "\n".join(lines) + "\n"
@@ -86,14 +90,14 @@ def _rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
 
 
 def _row(panel: Panel, row: Row, splits: Sequence[str], metrics: Sequence[str], footnotes: Footnotes) -> list[str]:
-    time = failure_mark(row, footnotes) if row.ms is None else digits(row.ms)
+    time = failure_mark(row, footnotes) if row.ms is None else f"{digits(row.ms)}{rough_mark(row)}"
     blocks = f"{row.blocks} of {row.blocks_planned}"
     return [
         plain(row.cell.get(panel.axis, "")),
         f"**{row.variant}**" if row.is_best else row.variant,
         time,
         span(row.ms_low, row.ms_high),
-        ratio(row.ratio),
+        "" if row.ratio is None else f"{ratio(row.ratio)}{rough_mark(row)}",
         ratio_span(row.ratio_low, row.ratio_high),
         digits(row.useful_gflops) if row.useful_gflops else "",
         digits(row.dense_gflops) if row.dense_gflops else "",

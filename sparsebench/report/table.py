@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import (
     BEST,
-    ROUGH,
+    ROUGH_LEGEND,
     UNITS,
     Footnotes,
     Panel,
@@ -16,17 +16,19 @@ from sparsebench.report._layout import (
     loss_lines,
     note_lines,
     panels,
+    rough_mark,
     where_and_when,
     winner_mark,
     wrap,
 )
-from sparsebench.report._numbers import mebibytes, metric, ms, plain, ratio, ratio_span, span
+from sparsebench.report._numbers import digits, mebibytes, metric, ms, plain, ratio, ratio_span, span
 from sparsebench.report._verdicts import comparison_table
 from sparsebench.runs.compare import Comparison
 from sparsebench.runs.contests import Contest
 from sparsebench.runs.summary import Row, RunSummary
 
 OTHER_CLASS = "†"
+GFLOPS = f"GFLOP/s {BEST}"
 
 
 def render(summary: RunSummary) -> str:
@@ -54,11 +56,14 @@ def _legend(summary: RunSummary) -> list[str]:
     baselines = list(dict.fromkeys(cell.baseline for cell in summary.info.cells))
     text = (
         f"Medians over blocks, caches warm. 2.00x = takes half the time of {' or '.join(baselines)}, behind it "
-        f"the range over blocks; {BEST} = fastest."
+        "the range over blocks."
     )
+    if any(row.is_best for row in summary.rows):
+        text += f" {BEST} = fastest."
+    if any(row.is_best and row.useful_gflops for row in summary.rows):
+        text += f" {GFLOPS}: of the fastest, useful / dense-equivalent."
     if any(row.is_rough for row in summary.rows):
-        text += f" {ROUGH} = a rough idea, no result: other work on this machine spoiled every block; run again when it"
-        text += " is quiet."
+        text += f" {ROUGH_LEGEND}."
     if any(not row.same_class for row in summary.rows):
         text += f" {OTHER_CLASS} = another precision class, takes no part in who wins."
     return wrap(text, indent=0, hang=0)
@@ -86,9 +91,21 @@ def _matrix(panel: Panel, footnotes: Footnotes) -> list[str]:
             [_name(columns.values()), *(_entry(columns.get(c), footnotes, ranges) for c in panel.columns)]
             for columns in panel.rows.values()
         ]
-        return [head, *body]
+        return [head, *body, *_gflops(panel)]
 
     return fit([build(True), build(False)])
+
+
+def _gflops(panel: Panel) -> list[list[str]]:
+    """A last line: what the fastest of each column computes in a second, if that is known."""
+    best = [next((r[c] for r in panel.rows.values() if c in r and r[c].is_best), None) for c in panel.columns]
+    told = [
+        f"{digits(row.useful_gflops)} / {digits(row.dense_gflops)}"
+        if row and row.useful_gflops and row.dense_gflops
+        else ""
+        for row in best
+    ]
+    return [[GFLOPS, *told]] if any(told) else []
 
 
 def _entry(row: Row | None, footnotes: Footnotes, ranges: bool) -> str:
@@ -97,10 +114,10 @@ def _entry(row: Row | None, footnotes: Footnotes, ranges: bool) -> str:
         return ""
     if row.ms is None:
         return failure_mark(row, footnotes)
-    best = winner_mark(row)
+    mark = winner_mark(row)
     if row.is_baseline or row.ratio is None:
-        return f"{ms(row.ms)}{best} {span(row.ms_low, row.ms_high) if ranges else ''}".strip()
-    return f"{ratio(row.ratio)}{best} {ratio_span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
+        return f"{ms(row.ms)}{mark} {span(row.ms_low, row.ms_high) if ranges else ''}".strip()
+    return f"{ratio(row.ratio)}{mark} {ratio_span(row.ratio_low, row.ratio_high) if ranges else ''}".strip()
 
 
 def _name(rows: Iterable[Row]) -> str:
@@ -126,9 +143,10 @@ def _result_rows(rows: Sequence[Row], first: str, footnotes: Footnotes) -> list[
     head = [first, "time", "ratio", *(name.replace("_", " ") for name in metrics), "memory"]
     body = []
     for row in rows:
-        mark = winner_mark(row)
-        time = f"{ms(row.ms)}{mark} {span(row.ms_low, row.ms_high)}".strip() if row.ms is not None else ""
-        compared = "" if row.is_baseline else f"{ratio(row.ratio)} {ratio_span(row.ratio_low, row.ratio_high)}".strip()
+        time = f"{ms(row.ms)}{winner_mark(row)} {span(row.ms_low, row.ms_high)}".strip() if row.ms is not None else ""
+        compared = ""
+        if row.ratio is not None and not row.is_baseline:
+            compared = f"{ratio(row.ratio)}{rough_mark(row)} {ratio_span(row.ratio_low, row.ratio_high)}".strip()
         told = (metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics)
         memory = mebibytes(row.rss_peak) if row.ms is not None else ""
         body.append([_name([row]), time or failure_mark(row, footnotes), compared, *told, memory])
@@ -144,16 +162,24 @@ def _split_rows(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _who_wins(contests: Sequence[Contest]) -> list[str]:
-    """A table of geometric means for every kind, op, pass and number of threads."""
+    """A table of geometric means for every kind, op, pass and number of threads; what nobody won comes last."""
     groups: dict[str, list[Contest]] = {}
     for contest in contests:
         axes = {axis: value for axis, value in contest.axes.items() if axis != "sparsity"}
         name = " ".join(filter(None, (contest.kind, contest.op)))
         groups.setdefault(", ".join(filter(None, (name, axes_text(axes)))), []).append(contest)
     lines: list[str] = []
+    unsolved: dict[tuple[str, ...], list[str]] = {}
     for heading, group in groups.items():
-        lines += ["", *wrap(heading, indent=0), *fit([_standing_rows(group, True), _standing_rows(group, False)])]
-        lines += [line for text in (*_fastest(group), *_left_out(group)) for line in wrap(text)]
+        said = (*_fastest(group), *_left_out(group))
+        if any(contest.standings for contest in group):
+            lines += ["", *wrap(heading, indent=0)]
+            lines += fit([_standing_rows(group, True), _standing_rows(group, False)])
+            lines += [line for text in said for line in wrap(text)]
+        else:
+            unsolved.setdefault(said, []).append(heading)
+    for said, headings in unsolved.items():
+        lines += ["", *wrap("; ".join(headings), indent=0), *(line for text in said for line in wrap(text))]
     return lines
 
 
@@ -193,10 +219,13 @@ def _fastest(group: Sequence[Contest]) -> list[str]:
 
 
 def _left_out(group: Sequence[Contest]) -> list[str]:
-    """Who does not stand, where and why."""
-    where: dict[str, list[str]] = {}
+    """Who does not stand, where and why; those for whom both are the same in one breath."""
+    where: dict[tuple[str, str], list[str]] = {}
     for contest in group:
         for variant, why in contest.left_out.items():
-            where.setdefault(f"{variant}: {why}", []).append(_sparsity(contest))
-    said = (f"{told} at {', '.join(p)}" if len(p) < len(group) else told for told, p in where.items())
-    return [f"left out: {'; '.join(said)}"] if where else []
+            where.setdefault((variant, why), []).append(_sparsity(contest))
+    alike: dict[str, list[str]] = {}
+    for (variant, why), places in where.items():
+        alike.setdefault(f"{why} at {', '.join(places)}" if len(places) < len(group) else why, []).append(variant)
+    said = "; ".join(f"{', '.join(variants)}: {why}" for why, variants in alike.items())
+    return [f"left out: {said}"] if said else []

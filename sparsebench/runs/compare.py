@@ -102,9 +102,8 @@ def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bo
     judged = force or not differences
     notes = [f"hosts differ in {difference}" for difference in differences]
     if notes:
-        notes.append(
-            "judged all the same: forced" if force else "times stand side by side, not judged; --force judges them"
-        )
+        said = "times stand side by side and are not judged; --force judges them"
+        notes.append("judged all the same: forced" if force else said)
     cells = {cell_key(c.case, c.cell): c for c in (*head.info.cells, *base.info.cells)}
     versions = {cell_key(c.case, c.cell): c.version for c in head.info.cells}
     sides = _sides(base), _sides(head)

@@ -17,7 +17,7 @@ from sparsebench.patterns import make_bias, make_grad_output, make_input, make_w
 from sparsebench.plugin import Backend, BackendSpec
 from sparsebench.problem import Problem
 from sparsebench.testing.grid import FEEDS, WEIGHTS, Check
-from sparsebench.tolerance import EPS, Finding, compare
+from sparsebench.tolerance import EPS, Finding, compare, judged_precision
 from sparsebench.verify import verify_kernel, verify_once
 from sparsebench.weight import SparseWeight
 
@@ -36,22 +36,19 @@ class CheckResult:
 def run_check(backend: Backend, spec: BackendSpec, check: Check) -> CheckResult:
     """Bind and examine; whatever Python error the backend raises is a result."""
     try:
-        reason = backend.unsupported(check.problem)
+        reason = spec.refuses(check.problem) or backend.unsupported(check.problem)
+        if isinstance(reason, str):
+            return CheckResult(check.name, "unsupported", reason)
         if reason is not None:
-            return CheckResult(check.name, "unsupported", str(reason))
+            raise TypeError(f"unsupported() returned {type(reason).__name__}; it must return a reason or None")
         with _threads(check.problem.threads):
-            finding = _examine(backend, check, _precision(spec, check.problem))
+            finding = _examine(backend, check, judged_precision(spec.precision, check.problem.dtype))
     except UnsupportedError as error:
         return CheckResult(check.name, "unsupported", str(error))
     except Exception as error:
         return CheckResult(check.name, "error", f"{type(error).__name__}: {' '.join(str(error).split())}")
     status = "ok" if finding.ok else "wrong"
     return CheckResult(check.name, status, finding.reason, finding.max_rel_err, finding.tolerance)
-
-
-def _precision(spec: BackendSpec, problem: Problem) -> str:
-    """Full precision means the dtype's own: float64 computed in float32 is wrong."""
-    return "float64" if (spec.precision, problem.dtype) == ("float32", "float64") else spec.precision
 
 
 def _examine(backend: Backend, check: Check, precision: str) -> Finding:
@@ -83,17 +80,25 @@ def _special_weight(problem: Problem, kind: str) -> SparseWeight:
         values = weight.values.clone()
         values[::3] = 0
         return weight.with_values(values)
-    mask = weight.mask().reshape(weight.rows, -1)
-    if kind == "empty rows and columns":
+    mask, width = weight.mask().reshape(weight.rows, -1), _block_width(problem)
+    last = (weight.columns - 1) // width * width
+    if kind == "full weight":
+        mask[:] = True
+    elif kind == "empty rows and columns":
         mask[[0, weight.rows // 2, -1]] = False
-        mask[:, [0, -1]] = False
+        mask[:, :width] = False
+        mask[:, last:] = False
     elif kind in ("empty weight", "one non-zero"):
         mask[:] = False
-        mask[-1, -1] = kind == "one non-zero"
-    dense = torch.where(mask.reshape(weight.shape), weight.to_dense(), 0)
-    if kind == "one non-zero":
-        dense.view(-1)[-1] = 1.5
+        mask[-1, last:] = kind == "one non-zero"
+    dense = weight.to_dense()
+    dense[~weight.mask()] = 1.5  # values where only the new mask has some
     return SparseWeight.from_dense(dense, mask.reshape(weight.shape))
+
+
+def _block_width(problem: Problem) -> int:
+    """Columns that a block pattern keeps or prunes together; 1 for other patterns."""
+    return int(problem.pattern.partition(":")[2]) if problem.pattern.startswith("block:") else 1
 
 
 def _laid_out(problem: Problem, kind: str) -> Oracle:

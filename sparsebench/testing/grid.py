@@ -1,4 +1,8 @@
-"""The grid of checks as pure data: which problems, bound to what weight, fed in which way."""
+"""The grid of checks as pure data: which problems, bound to what weight, fed in which way.
+
+A backend that takes only some patterns or dtypes gets the whole grid on the first that it takes, as far as a pattern
+allows: `nm:2:4` has its own sparsity, needs whole groups of input channels, and no full or empty weight keeps it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ WEIGHTS = ("empty weight", "full weight", "empty rows and columns", "explicit ze
 FEEDS = ("transposed", "every other element", "unaligned", "expanded", "channels last")
 OTHER = ("non-finite input", "alternating shapes", "two threads")
 KINDS = ("verify", *WEIGHTS, *FEEDS, *OTHER)
+NOT_NM = tuple(kind for kind in WEIGHTS if kind != "explicit zeros")  # they do not keep K of every G
+EXAMPLES = ("uniform", "row-skewed", "block:4", "nm:2:4")  # of every family but files
 
 
 @dataclass(frozen=True)
@@ -25,29 +31,62 @@ class Check:
 
 
 def checks_for(spec: BackendSpec) -> list[Check]:
-    """All checks that the spec's ops, dtypes and patterns allow, in a fixed order; their names are unique."""
-    found = []
+    """All checks that the spec's ops, dtypes and patterns allow, in a fixed order; names and problems are unique."""
+    found: dict[tuple[Problem, str], Check] = {}
     for op, make in (("linear", _linear), ("conv2d", _conv2d)):
-        if op in spec.ops:
-            found += [check for check in make() if _declared(spec, check.problem)]
-    return found
+        for check in make(_patterns(spec)) if op in spec.ops else ():
+            fitted = _fitted(check, spec)
+            if fitted is not None:
+                found.setdefault((fitted.problem, fitted.kind), fitted)
+    return list(found.values())
 
 
-def _declared(spec: BackendSpec, problem: Problem) -> bool:
-    pattern = problem.pattern.partition(":")[0]
-    named = not spec.patterns or any(each.partition(":")[0] == pattern for each in spec.patterns)
-    return named and problem.dtype in spec.dtypes
+def _patterns(spec: BackendSpec) -> list[str]:
+    """An example of every family, and the patterns that the spec names; a pattern of a file is none to begin with."""
+    named = [each for each in spec.patterns if ":" in each and not each.startswith("file:")]
+    return list(dict.fromkeys([*EXAMPLES, *named]))
 
 
-def _linear() -> Iterator[Check]:
+def _fitted(check: Check, spec: BackendSpec) -> Check | None:
+    """The check on the first pattern, and in the first dtype, that the spec takes; None if there is none.
+
+    What the check is about stays: one of another pattern or of float64 is not made into a common one.
+    """
+    problem = check.problem
+    if problem.dtype == "float32" and problem.dtype not in spec.dtypes:
+        problem = replace(problem, dtype=spec.dtypes[0])
+    for pattern in _patterns(spec) if problem.pattern == "uniform" else [problem.pattern]:
+        fitted = _on_pattern(problem, pattern)
+        if fitted is None or spec.refuses(fitted) or (pattern.startswith("nm:") and check.kind in NOT_NM):
+            continue
+        return Check(
+            check.name if pattern == check.problem.pattern else f"{check.name} on {pattern}", fitted, check.kind
+        )
+    return None
+
+
+def _on_pattern(problem: Problem, pattern: str) -> Problem | None:
+    """The problem with another pattern; for nm:K:G with its sparsity and, but for single channels, whole groups."""
+    family, _, numbers = pattern.partition(":")
+    if family != "nm":
+        return replace(problem, pattern=pattern)
+    keep, group = (int(number) for number in numbers.split(":"))
+    channels = problem.in_features // problem.groups
+    if channels == 1:
+        return None
+    whole = -(-channels // group) * group * problem.groups
+    return replace(problem, pattern=pattern, sparsity=1 - keep / group, in_features=whole)
+
+
+def _linear(patterns: list[str]) -> Iterator[Check]:
     yield Check("linear 1x1 batch 1", _line(out_features=1, in_features=1, batch=1, sparsity=0.0), "verify")
     for rows, columns, batch in ((7, 5, 3), (64, 64, 16), (33, 65, 17), (129, 100, 1), (31, 257, 130)):
         for sparsity in (0.5, 0.9):
             problem = _line(out_features=rows, in_features=columns, batch=batch, sparsity=sparsity)
             yield Check(f"linear {rows}x{columns} batch {batch} at {sparsity}", problem, "verify")
-    for pattern, sparsity in (("row-skewed", 0.9), ("block:4", 0.9), ("nm:2:4", 0.5)):
-        yield Check(f"linear {pattern}", _line(pattern=pattern, sparsity=sparsity), "verify")
-    yield Check("linear 99 % sparse", _line(out_features=70, in_features=130, sparsity=0.99), "verify")
+    for pattern in patterns[1:]:
+        yield from _of_pattern(_line(sparsity=0.9), pattern)
+    yield Check("linear 70x130 batch 17 at 0.99", _line(out_features=70, in_features=130, sparsity=0.99), "verify")
     yield Check("linear with bias", _line(bias=True), "verify")
     yield Check("linear float64", _line(dtype="float64", bias=True), "verify")
     for kind in (*WEIGHTS, *FEEDS[:-1], *OTHER):
@@ -55,7 +94,7 @@ def _linear() -> Iterator[Check]:
     yield Check("linear batch 1 unaligned", _line(batch=1), "unaligned")
 
 
-def _conv2d() -> Iterator[Check]:
+def _conv2d(patterns: list[str]) -> Iterator[Check]:
     changes: dict[str, dict[str, Any]] = {
         "1x1": {"kernel_size": (1, 1), "padding": (0, 0)},
         "3x3": {},
@@ -89,16 +128,21 @@ def _conv2d() -> Iterator[Check]:
         "odd channels": {"in_features": 5, "out_features": 11},
         "one channel": {"in_features": 1, "out_features": 1, "sparsity": 0.5},
         "input of one pixel": {"height": 1, "width": 1},
-        "row-skewed": {"pattern": "row-skewed"},
-        "block:4": {"pattern": "block:4"},
-        "nm:2:4": {"pattern": "nm:2:4", "sparsity": 0.5},
         "float64": {"dtype": "float64", "bias": True},
     }
     for name, change in changes.items():
         yield Check(f"conv2d {name}", _conv(**change), "verify")
+    for pattern in patterns[1:]:
+        yield from _of_pattern(_conv(), pattern)
     for kind in (*WEIGHTS, *FEEDS, *OTHER):
         yield Check(f"conv2d {kind}", _special(_conv(bias=True), kind), kind)
     yield Check("conv2d 1x1 channels last", _conv(kernel_size=(1, 1), padding=(0, 0)), "channels last")
+
+
+def _of_pattern(problem: Problem, pattern: str) -> Iterator[Check]:
+    fitted = _on_pattern(problem, pattern)
+    if fitted is not None:
+        yield Check(f"{problem.op} {pattern}", fitted, "verify")
 
 
 def _line(**change: Any) -> Problem:

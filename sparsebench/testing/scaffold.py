@@ -27,13 +27,22 @@ def new_backend(name: str, folder: Path) -> Path:
         raise UsageError(f"new backend {name!r}: use lower-case letters, digits and single dashes, as in my-kernel")
     if target.exists():
         raise UsageError(f"new backend {name!r}: {target} exists; choose another name or --folder")
-    if importlib.util.find_spec(package) is not None:
+    if _taken(package):
         raise UsageError(f"new backend {name!r}: Python already has a module {package!r}; choose another name")
     for template, place in PLACES.items():
         path = target / _filled(place, name, package)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_filled((TEMPLATE / template).read_text(), name, package))
     return target
+
+
+def _taken(package: str) -> bool:
+    """Whether importing `package` finds a module. A folder without `__init__` is none: a package goes before it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module that is loaded and does not say where from
+        return True
+    return spec is not None and spec.origin is not None
 
 
 def _filled(text: str, name: str, package: str) -> str:

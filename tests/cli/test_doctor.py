@@ -41,6 +41,7 @@ def test_a_quiet_machine_gets_no_advice() -> None:
         ({"backends_missing": ["sparseprop: is not installed"]}, "sparseprop"),
         ({"data_root": ""}, "SPARSEBENCH_DATA"),
         ({"data_found": []}, "empty"),
+        ({"environment": ["OMP_NUM_THREADS=1", "ATEN_CPU_CAPABILITY=default"]}, "ATEN_CPU_CAPABILITY may hold"),
         ({"torch_error": "ImportError"}, "torch does not start"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
@@ -59,10 +60,13 @@ def test_the_largest_effect_comes_first() -> None:
 def test_json_is_one_flat_object(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = {"torch_threads": 2, "torch_isa": "AVX2", "runtimes": ["openmp libgomp.so.1"], "openmp_runtimes": 1}
     monkeypatch.setattr(doctor, "torch_process", lambda: torch)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     code, out, _ = call("doctor", "--json")
     known = json.loads(out)
     assert code == 0
     assert not [key for key, value in known.items() if isinstance(value, dict)]
+    assert "MKL_CBWR=COMPATIBLE" in known["environment"]
+    assert any(line.startswith("MKL_CBWR may hold the dense baseline back") for line in known["advice"])
     assert {"cpu", "cores_allowed", "isa", "load", "torch_isa", "library_torch", "advice"} <= known.keys()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparsebench.cli.list import COLUMNS, WIDTH, table
+from sparsebench.harness.suite import suite_names
 
 Call = Callable[..., Any]
 PLUGIN = """
@@ -54,6 +55,16 @@ def test_a_broken_plugin_is_listed_with_its_error(call: Call, tmp_path: Path) ->
     assert [("no luck" in row["error"], row["name"].endswith("broken.py")) for row in broken] == [(True, True)]
 
 
+def test_what_takes_a_name_of_ours_is_listed_under_its_own(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.replace("tiny", "torch-dense"))
+    seen = call("list", "backends", "--plugin", str(path), "--json")
+    rows = {row["name"]: row for row in json.loads(seen.out)}
+    assert (rows["torch-dense"]["note"], rows["torch-dense"]["missing"]) == ("", None)
+    assert "sparsebench's own" in rows["mine:torch-dense"]["note"]
+    assert "mine:torch-dense" in call("list", "backends", "--plugin", str(path)).out
+
+
 def test_plugins_say_what_they_offer(call: Call) -> None:
     rows = {row["name"]: row for row in json.loads(call("list", "plugins", "--json").out)}
     assert rows["sparsebench.builtin.backends.torch_dense"]["offers"] == "2 backends"
@@ -64,6 +75,7 @@ def test_suites_say_how_many_cases_they_have(call: Call) -> None:
     rows = {row["name"]: row for row in json.loads(call("list", "suites", "--json").out)}
     assert "kernel" in rows["suite-smoke"]["cases"]
     assert rows["suite-smoke"]["summary"]
+    assert list(rows) == suite_names()
 
 
 def test_the_widest_column_gives_way() -> None:

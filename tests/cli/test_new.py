@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Call = Callable[..., Any]
 
 
@@ -22,6 +24,21 @@ def test_does_not_overwrite(call: Call, tmp_path: Path) -> None:
     call("new", "backend", "frobnicator", "--folder", str(tmp_path))
     code, _, err = call("new", "backend", "frobnicator", "--folder", str(tmp_path))
     assert (code, err.count("\n")) == (2, 1)
+
+
+def test_only_a_real_module_of_that_name_is_in_the_way(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "just_a_folder").mkdir(parents=True)
+    (tmp_path / "site" / "real_module.py").touch()
+    (tmp_path / "site" / "real_package").mkdir()
+    (tmp_path / "site" / "real_package" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    folder = str(tmp_path / "made")
+    assert call("new", "backend", "just-a-folder", "--folder", folder).code == 0
+    for name in ("real-module", "real-package", "json", "sys"):
+        code, _, err = call("new", "backend", name, "--folder", folder)
+        assert (code, "already has a module" in err) == (2, True), name
 
 
 def test_a_name_that_cannot_be_one(call: Call, tmp_path: Path) -> None:

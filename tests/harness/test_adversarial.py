@@ -19,7 +19,7 @@ from sparsebench.runs.store import read_run
 
 FOLDER = Path(__file__).parents[1] / "adversarial"
 FILES = sorted(f for f in FOLDER.glob("*.py") if not f.name.startswith("test_"))
-LIMITS = Limits(seconds=5.0, memory=2**30)  # a right answer takes a tenth of either
+LIMITS = Limits(seconds=5.0, memory=2**30, import_seconds=8.0)  # a right answer takes a tenth of either
 MARKS = ("adversarial-child",)  # in the command line of a process that a plugin leaves behind
 
 

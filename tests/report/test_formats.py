@@ -74,6 +74,24 @@ def test_json_has_every_field(run_of):
     assert told["info"]["id"] == "run-0"
 
 
+def spoiled(s):
+    return replace(s, status="contaminated") if s.variant == "cython" else s
+
+
+def test_rough_rows_in_every_format(run_of):
+    summary = summarize(run_of(change=spoiled))
+    markdown = render(summary, "markdown")
+    assert "~ = a rough idea, not a result" in markdown
+    row = next(line for line in markdown.splitlines() if "| cython" in line)
+    assert row.count("~ ") == 2  # time and ratio
+    assert "~" not in render(summarize(run_of()), "markdown")
+    told = list(csv.DictReader(io.StringIO(render(summary, "csv"))))
+    assert {r["variant"]: r["is_rough"] for r in told} == {"torch-dense": "0", "torch-csr": "0", "cython": "1"}
+    assert all(float(r["ms"]) > 0 for r in told)
+    rows = json.loads(render(summary, "json"))["rows"]
+    assert [r["variant"] for r in rows if r["is_rough"]] == ["cython", "cython"]
+
+
 @pytest.fixture
 def slower(run_of):
     return compare_runs(run_of(), run_of(times=SLOW, seed=9))

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from sparsebench.report import render
-from sparsebench.report.table import BEST, OTHER_CLASS
+from sparsebench.report._layout import ROUGH, ROUGH_LEGEND
+from sparsebench.report.table import BEST, GFLOPS, OTHER_CLASS
 from sparsebench.runs.records import CellInfo
 from sparsebench.runs.summary import summarize
 
@@ -72,7 +73,32 @@ def test_notes_and_losses(run_of):
 
     text = render(summarize(run_of(change=change)))
     assert "  torch-dense: channels-last (in 1 of 2)" in text
-    assert "not used, spoiled by other work: 24 of 360 rounds, 6 blocks" in text
+    assert "spoiled by other work, over all rows: 24 of 360 rounds, 6 of 30 blocks" in text
+
+
+def test_the_same_note_of_several_variants_is_said_once(run_of):
+    def change(s):
+        return s if s.variant == "torch-dense" else replace(s, note="1 of 2 pruned layers sparse")
+
+    text = render(summarize(run_of(change=change)))
+    assert "  torch-csr, cython: 1 of 2 pruned layers sparse" in text.splitlines()
+
+
+def test_the_fastest_of_each_column_is_told_in_gflops(run_of):
+    summary = summarize(run_of())
+    text = render(summary)
+    (line,) = lines_with(text, GFLOPS)
+    useful, slash, dense = line.removeprefix(GFLOPS).split()[:3]
+    best = next(row for row in summary.rows if row.is_best)
+    assert slash == "/"
+    assert (float(useful), float(dense)) == pytest.approx((best.useful_gflops, best.dense_gflops), rel=0.01)
+    assert f"{GFLOPS}: of the fastest, useful / dense-equivalent." in text
+
+
+def test_no_gflops_where_no_one_knows_the_work_or_no_one_is_fastest(run_of, cells_of):
+    unknown = [replace(c, useful_flop=0.0, dense_flop=0.0) for c in cells_of()]
+    assert "GFLOP/s" not in render(summarize(run_of(unknown)))
+    assert "GFLOP/s" not in render(summarize(run_of(change=rough)))
 
 
 def test_problems_of_the_file_are_said(run_of):
@@ -110,10 +136,36 @@ def test_training_says_where_the_time_goes(training_run):
     assert lines_with(text, "torch-csr") == ["torch-csr       oom [1]"]
 
 
-def test_a_spoiled_training_row_keeps_its_accuracy_but_no_time(training_run):
-    spoiled = tuple(replace(s, status="contaminated") if s.status == "ok" else s for s in training_run.samples)
-    text = render(summarize(replace_samples(training_run, spoiled)))
-    assert lines_with(text, "cython") == ["cython          contaminated [1]           97.1 %      0.1200"]
+def rough(s):
+    return replace(s, status="contaminated") if s.status == "ok" else s
+
+
+def test_rough_rows_are_shown_marked_explained_and_never_win(run_of):
+    text = render(summarize(run_of(change=rough)))
+    assert lines_with(text, "torch-dense")[0].count(f" ms{ROUGH} ") == 2
+    (case,) = lines_with(text, "cython")  # it stands in no table of means
+    assert case.count(f"x{ROUGH} ") == 2
+    assert BEST not in text
+    assert " ".join(text.split()).count(ROUGH_LEGEND) == 1
+    assert "take the time as a hint" not in text
+    assert "  left out: torch-dense, torch-csr, cython: contaminated in 1 of 1" in text
+    assert "over all rows: 0 of 360 rounds, 30 of 30 blocks" in text
+    assert ROUGH not in render(summarize(run_of()))
+
+
+def test_what_nobody_won_is_said_once_for_all(run_of, cells_of):
+    text = render(summarize(run_of(cells_of(passes=("forward", "both")), change=rough)))
+    assert "kernel linear, forward, threads 1; kernel linear, both, threads 1" in text.splitlines()
+    assert text.count("no winner") == 1
+
+
+def test_a_rough_training_row_is_marked_in_time_and_ratio(training_run):
+    text = render(summarize(replace_samples(training_run, tuple(map(rough, training_run.samples)))))
+    row, parts = lines_with(text, "cython")
+    assert f" ms{ROUGH} " in row
+    assert f"x{ROUGH} " in row
+    assert "97.1 %" in row
+    assert parts.split()[1:3] == ["0.100", "ms"]
 
 
 def replace_samples(run, samples):

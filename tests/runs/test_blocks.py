@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratio, log_ratios
+from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratio, log_ratios, loosened
 from sparsebench.runs.records import Sample
 
 
@@ -18,6 +18,15 @@ def test_dropped_rounds_do_not_count():
     assert block_ns(sample([1.0, 2.0], dropped=[0, 1])) is None
     assert block_ns(sample([1.0, 2.0], status="contaminated")) is None
     assert kept(sample([1.0, 0.0, 2.0])) == [1.0, 2.0]
+
+
+def test_a_spoiled_block_can_be_loosened():
+    spoiled = sample([1.0, 2.0, 9.0], status="contaminated", dropped=[2])
+    assert kept(loosened(spoiled)) == [1.0, 2.0]
+    assert kept(loosened(sample([1.0, 9.0], dropped=[0, 1]))) == [1.0, 9.0]  # no other rounds
+    assert kept(loosened(sample([1.0], status="wrong"))) == []
+    good = sample([1.0, 2.0], dropped=[1])
+    assert loosened(good) == good
 
 
 def test_a_pair_is_compared_round_by_round():

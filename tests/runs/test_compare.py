@@ -131,6 +131,7 @@ def test_other_hosts_are_shown_and_not_judged(run_of):
     assert comparison.exit_code() == 0
     assert "hosts differ in cpu: AMD EPYC 7713 / Xeon" in comparison.notes
     assert "hosts differ in libraries.torch: 2.13 / 2.12" in comparison.notes
+    assert comparison.notes[-1] == "times stand side by side and are not judged; --force judges them"
     assert not any("cores_allowed" in note for note in comparison.notes)
     assert all(row.change for row in comparison.rows if row.variant == "cython")
     forced = compare_runs(base, head, force=True)
@@ -151,6 +152,7 @@ def test_a_case_that_changed_is_never_compared(run_of, cells_of):
     row = comparison.rows[-1]
     assert "v1 -> v2" in row.reason
     assert row.change is None
+    assert comparison.exit_code({"slower"}) == 1  # of the other cell
 
 
 def ended(status, variant="cython"):
@@ -169,6 +171,7 @@ def ended(status, variant="cython"):
         ("wrong", "ok", "fixed", 0), ("timeout", "ok", "fixed", 0), ("skipped", "ok", "new", 0),
         ("skipped", "wrong", "wrong", 3), ("skipped", "oom", "failed", 4), ("skipped", "unsupported", "unchanged", 0),
         ("contaminated", "ok", "inconclusive", 0), ("contaminated", "wrong", "wrong", 3),
+        ("contaminated", "contaminated", "inconclusive", 0),
         ("wrong", "crash", "failed", 4),
     ],
 )  # fmt: skip
@@ -176,6 +179,29 @@ def test_what_a_change_of_status_means(run_of, old, new, verdict, code):
     comparison = compare_runs(run_of(change=ended(old)), run_of(change=ended(new)))
     assert set(verdicts(comparison)) == {verdict}
     assert comparison.exit_code() == code
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict", "code"), [("wrong", "wrong", 3), ("crash", "failed", 4), ("skipped", "missing", 1)]
+)
+def test_what_is_wrong_is_so_on_any_host_and_in_any_version(run_of, cells_of, new, verdict, code):
+    """Only times need the same machine and the same case."""
+    elsewhere = compare_runs(run_of(), run_of(host=OTHER_HOST, change=ended(new)))
+    assert set(verdicts(elsewhere)) == {verdict}
+    assert set(verdicts(elsewhere, "torch-csr")) == {"not judged"}
+    assert elsewhere.exit_code() == code
+    changed = compare_runs(run_of(), run_of([replace(c, version="v2") for c in cells_of()], change=ended(new)))
+    assert set(verdicts(changed)) == {verdict}
+    assert set(verdicts(changed, "torch-csr")) == {"not judged"}
+    assert changed.exit_code() == code
+    reason = next(r.reason for r in changed.rows if r.variant == "cython")
+    assert reason == f"ok -> {new}: r; the case itself changed (version v1 -> v2)"
+
+
+def test_a_gone_row_is_missing_on_any_host(run_of, cells_of):
+    gone = compare_runs(run_of(), run_of(cells_of(sparsities=(0.8,)), host=OTHER_HOST))
+    assert verdicts(gone) == ["not judged", "missing"]
+    assert gone.exit_code() == 1
 
 
 def test_a_row_or_cell_that_is_gone_is_missing(run_of, cells_of):

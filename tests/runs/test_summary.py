@@ -1,4 +1,4 @@
-"""Every planned row is there, with the worst that happened to it, and a time only if nothing did."""
+"""Every planned row is there, with the worst that happened to it, and a time if nothing did, or only noise."""
 
 import itertools
 
@@ -59,19 +59,54 @@ def test_the_worst_of_several_is_said(run_of):
         assert row_of(summarize(run_of(change=change)), "cython").status == worst
 
 
-def test_contaminated_only_if_no_block_is_left(run_of):
-    def spoil(blocks):
-        return lambda s: replace(s, status="contaminated") if s.block in blocks else s
+def spoil(blocks):
+    return lambda s: replace(s, status="contaminated") if s.block in blocks else s
 
+
+def test_contaminated_only_if_no_block_is_left(run_of):
     row = row_of(summarize(run_of(change=spoil({0}))), "cython")
     assert (row.status, row.blocks, row.blocks_contaminated, row.notes) == ("ok", 4, 1, ())
     row = row_of(summarize(run_of(change=spoil({0, 1, 2}))), "cython")
-    assert row.status == "ok"
-    assert "3 of 5 blocks were spoiled" in row.notes[0]
+    assert (row.status, row.is_rough) == ("ok", False)
+    assert row.notes == ("lost 3 of 5 blocks to other work: take the time as a hint",)
     row = row_of(summarize(run_of(change=spoil(range(5)))), "cython")
-    assert (row.status, row.ms) == ("contaminated", None)
-    every_round = run_of(change=lambda s: replace(s, dropped=list(range(12))))
-    assert row_of(summarize(every_round), "cython").status == "contaminated"
+    assert (row.status, row.is_rough, row.blocks, row.blocks_contaminated) == ("contaminated", True, 5, 5)
+
+
+@pytest.mark.parametrize(
+    "change", [spoil(range(5)), lambda s: replace(s, dropped=list(range(12)))], ids=["blocks", "rounds"]
+)
+def test_a_rough_row_is_shown_and_never_wins(run_of, change):
+    """Its times come from what was spoiled, so they are there to look at, and for nothing else."""
+    summary = summarize(run_of(change=change))
+    row = row_of(summary, "cython")
+    assert row.is_rough
+    assert row.ms == pytest.approx(1, rel=0.5)
+    assert row.ratio == pytest.approx(2, rel=0.1)
+    assert row.notes == ()  # the status says it
+    assert not any(r.is_best for r in summary.rows)
+    assert all(c.winner is None and c.left_out["cython"] == "contaminated in 1 of 1" for c in summary.contests)
+
+
+def test_a_rough_row_does_not_win_among_good_ones(run_of):
+    summary = summarize(run_of(change=lambda s: spoil(range(5))(s) if s.variant == "cython" else s))
+    assert row_of(summary, "cython").ratio > 1.5
+    assert row_of(summary, "torch-dense").is_best
+    assert {c.winner for c in summary.contests} == {"torch-dense"}
+
+
+def test_rounds_that_were_dropped_stay_out_of_a_rough_time(run_of):
+    """All but the first two rounds of every block were hit, and took ten times as long."""
+
+    def change(s):
+        return replace(s, status="contaminated", dropped=list(range(2, 12)), t_ns=[*s.t_ns[:2], *[1e7] * 10])
+
+    assert row_of(summarize(run_of(change=change)), "cython").ms == pytest.approx(1, rel=0.5)
+
+
+def test_contaminated_without_any_time_is_not_rough(run_of):
+    row = row_of(summarize(run_of(change=lambda s: replace(s, status="contaminated", t_ns=[]))), "cython")
+    assert (row.status, row.is_rough, row.ms, row.ratio) == ("contaminated", False, None, None)
 
 
 def test_what_was_planned_and_not_measured_is_missing(run_of):
@@ -117,11 +152,17 @@ def test_notes_splits_metrics_and_checks(run_of):
     assert (row.rss_peak, row.max_rel_err) == (4, 4e-9)
 
 
-def test_a_spoiled_row_keeps_its_scores_but_no_time_among_them(run_of):
+def test_a_note_of_several_parts_is_told_part_by_part(run_of):
     def change(s):
-        return replace(s, status="contaminated", metrics={"accuracy": 0.9, "training_seconds": 3.0})
+        return replace(s, note="channels-last; printed 9 bytes" if s.block else "channels-last")
 
-    assert row_of(summarize(run_of(change=change)), "cython").metrics == {"accuracy": 0.9}
+    assert row_of(summarize(run_of(change=change)), "cython").notes == ("channels-last", "printed 9 bytes")
+
+
+def test_a_rough_row_keeps_its_scores(run_of):
+    metrics = {"accuracy": 0.9, "training_seconds": 3.0}
+    run = run_of(change=lambda s: replace(s, status="contaminated", metrics=metrics))
+    assert row_of(summarize(run), "cython").metrics == metrics
 
 
 def test_samples_of_no_planned_cell_are_said(run_of):

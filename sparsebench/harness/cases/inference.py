@@ -16,7 +16,7 @@ __all__ = ["InferenceJob", "make", "unsupported", "write_oracle"]
 
 
 def write_oracle(order: Order, path: Path) -> None:
-    """Logits in eval mode."""
+    """Logits and gradients in eval mode."""
     write_truth(order, path, train_mode=False)
 
 

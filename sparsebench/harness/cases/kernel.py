@@ -12,6 +12,7 @@ from sparsebench import verify
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cells import problem_of
 from sparsebench.oracle import Oracle, Reference, load_oracle, make_oracle
+from sparsebench.tolerance import judged_precision
 from sparsebench.verify import Finding
 
 NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": (True, True), "both": (True, True)}
@@ -36,7 +37,7 @@ def make(order: Order, backend: Any) -> KernelJob:
     oracle = load_oracle(order.oracle)
     with torch.no_grad():
         kernel = backend.bind(problem_of(order.parameters), oracle.weight)
-    return KernelJob(kernel, oracle, order.precision)
+    return KernelJob(kernel, oracle, judged_precision(order.precision, oracle.problem.dtype))
 
 
 class KernelJob:
@@ -45,7 +46,7 @@ class KernelJob:
     def __init__(self, kernel: Any, oracle: Oracle, precision: str) -> None:
         self.kernel, self.oracle, self.precision = kernel, oracle, precision
         self.note = str(getattr(kernel, "note", ""))
-        self.x, self.grad_output = oracle.x, oracle.grad_output
+        self.x, self.grad_output, self.bias = oracle.x, oracle.grad_output, oracle.bias
         self.run: Callable[[], object] = lambda: None
         self.results: dict[str, Any] = {}
 
@@ -58,8 +59,8 @@ class KernelJob:
         self.note = str(getattr(self.kernel, "note", ""))
         self.x = verify.as_fed(self.kernel, self.oracle.x.clone())
         self.grad_output = verify.as_fed(self.kernel, self.oracle.grad_output.clone())
-        bias = None if self.oracle.bias is None else self.oracle.bias.clone()
-        self.run = torch.no_grad()(self._closure(str(parameters["pass"]), self.x, bias, self.grad_output))
+        self.bias = None if self.oracle.bias is None else self.oracle.bias.clone()
+        self.run = torch.no_grad()(self._closure(str(parameters["pass"]), self.x, self.bias, self.grad_output))
 
     def _closure(self, which: str, x: Any, bias: Any, grad_output: Any) -> Callable[[], object]:
         kernel, results = self.kernel, self.results
@@ -107,7 +108,7 @@ class KernelJob:
 
     def recheck(self) -> Finding:
         """Once more, with other content in the same memory."""
-        return verify.recheck(self.kernel, self.oracle, self.precision, self.x, self.grad_output)
+        return verify.recheck(self.kernel, self.oracle, self.precision, self.x, self.grad_output, self.bias)
 
     def scores(self) -> tuple[dict[str, float], dict[str, float]]:
         """A kernel has neither parts nor metrics."""

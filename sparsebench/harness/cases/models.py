@@ -28,6 +28,9 @@ from sparsebench.verify import Finding, compare_models, poisoned_memory
 Truth = dict[str, list[Tensor]]
 LAYOUTS = ("nchw", "channels-last")
 SLOW_NS = 3e8
+# float32 takes a few ReLUs of a deep model to the other side of zero: torch's own dense gradients of ResNet-18 are
+# off by 0.5 % for it, its logits by nothing of the kind. A kernel's gradients are held to rounding in its kernel cases.
+SLACK = {"logits": 1.0, "gradients": 30.0}
 
 
 @dataclass
@@ -86,21 +89,26 @@ def write_truth(order: Order, path: Path, train_mode: bool) -> None:
     torch.save(truth, path)
 
 
-def observe(model: nn.Module, batch: Examples, masks: Mapping[str, Tensor], train_mode: bool) -> Truth:
-    """What is compared: logits, and in train mode the gradients of all parameters (of kept weights alone)."""
+def observe(
+    model: nn.Module, batch: Examples, masks: Mapping[str, Tensor], train_mode: bool, gradients: bool = True
+) -> Truth:
+    """What is compared: logits (in eval mode as they are timed, without gradients), and the gradients of all parameters
+    (of kept weights alone)."""
     dtype = next(model.parameters()).dtype
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = [(module, module.training) for module in model.modules()]
     try:
+        model.train(train_mode)
+        seen: Truth = {}
         if not train_mode:
-            model.eval()
             with torch.no_grad():
-                return {"logits": [model(batch.inputs.to(dtype)).clone()]}
-        model.train()
-        model.zero_grad()
-        logits = model(batch.inputs.to(dtype))
-        F.cross_entropy(logits, batch.labels).backward()
-        return {"logits": [logits.detach()], "gradients": list(_gradients(model, masks))}
+                seen["logits"] = [model(batch.inputs.to(dtype)).clone()]
+        if gradients:
+            model.zero_grad()
+            logits = model(batch.inputs.to(dtype))
+            F.cross_entropy(logits, batch.labels).backward()
+            seen = {"logits": [logits.detach()], **seen, "gradients": list(_gradients(model, masks))}
+        return seen
     finally:
         model.zero_grad()
         for name, buffer in model.named_buffers():  # batch-norm statistics stay as they were
@@ -164,21 +172,21 @@ class ModelJob:
         self.state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.truth: Truth = torch.load(order.oracle, mmap=True, weights_only=True)
 
-    def verify(self) -> Finding:
+    def verify(self, gradients: bool = True) -> Finding:
         """Logits and gradients for two sets of weights, against the dense model in float64."""
         with poisoned_memory():
             self.restore()
-            worst = self._compare("first")
+            worst = self._compare("first", gradients)
             if worst.ok:
                 _change_weights(self.model, self.subject.masks)
-                second = self._compare("second")
+                second = self._compare("second", gradients)
                 worst = max(worst, second, key=lambda finding: (not finding.ok, finding.max_rel_err))
             self.restore()
         return worst
 
     def recheck(self) -> Finding:
-        """Both sets of weights once more."""
-        return self.verify()
+        """Both sets of weights once more, for what was timed."""
+        return self.verify(gradients=self.train_mode)
 
     def restore(self) -> None:
         """Put the first weights back."""
@@ -188,10 +196,10 @@ class ModelJob:
         for layer in sparse_layers(self.model).values():
             layer.refresh()
 
-    def _compare(self, which: str) -> Finding:
+    def _compare(self, which: str, gradients: bool) -> Finding:
         batch = Examples(self.inputs, self.subject.batch.labels)
-        seen = observe(self.model, batch, self.subject.masks, self.train_mode)
-        findings = [compare_models(f"{which} {key}", got, self.truth[f"{which} {key}"], self.order.precision)
+        seen = observe(self.model, batch, self.subject.masks, self.train_mode, gradients)
+        findings = [compare_models(f"{which} {key}", got, self.truth[f"{which} {key}"], self.order.precision, SLACK[key])
                     for key, got in seen.items()]  # fmt: skip
         return max(findings, key=lambda finding: (not finding.ok, finding.max_rel_err))
 

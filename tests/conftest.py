@@ -1,4 +1,4 @@
-"""Runs made up to order: what each variant takes in each cell, with noise and drift of known size."""
+"""Runs made up to order, for whoever reads runs: what each variant takes, with noise and drift of known size."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""Turns oneDNN off for the whole process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparsebench.plugin import BackendSpec, hookimpl
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+EXPECTED = {"status": "wrong", "reason": r"oneDNN"}
+
+
+class Kernel(HonestKernel):
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        import torch
+
+        torch.backends.mkldnn.enabled = False
+        return super().forward(x, bias)
+
+
+def backend() -> HonestBackend:
+    return HonestBackend(Kernel)
+
+
+@hookimpl
+def sparsebench_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="disables-mkldnn",
+            summary="turns oneDNN off for the whole process",
+            load=f"{__name__}:backend",
+            ops=("linear", "conv2d"),
+        )
+    ]

@@ -1,0 +1,67 @@
+"""A kernel case judges in the precision of its dtype, and looks again at the very memory that was timed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from sparsebench.discovery import Source
+from sparsebench.harness.cases import kernel
+from sparsebench.harness.cases.base import Order
+from sparsebench.plugin import BackendSpec, PluginInfo
+from sparsebench.registry import Entry
+from sparsebench.testing.honest import HonestBackend, HonestKernel
+
+SPEC = BackendSpec(name="any", summary="any", load="here:Any", ops=("linear",), dtypes=("float32", "float64"))
+CASE = {"op": "linear", "out_features": 24, "in_features": 40, "batch": 8, "sparsity": 0.7, "bias": True,
+        "pass": "both", "threads": 1, "seed": 0}  # fmt: skip
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Any:
+    def make(**change: Any) -> Order:
+        made = Order("kernel", CASE | change, {"backend": Entry(SPEC, PluginInfo(name="any"), Source("any"))},
+                     tmp_path / "oracle.pt", "group")  # fmt: skip
+        kernel.write_oracle(made, made.oracle)
+        return made
+
+    return make
+
+
+class ComputesInFloat32(HonestKernel):
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return super().forward(x.float().to(x.dtype), bias)
+
+
+@pytest.mark.parametrize(("dtype", "ok"), [("float32", True), ("float64", False)])
+def test_float64_computed_in_float32_is_wrong(order: Any, dtype: str, ok: bool) -> None:
+    job = kernel.make(order(dtype=dtype), HonestBackend(ComputesInFloat32))
+    assert job.verify().ok == ok
+    assert kernel.make(order(dtype=dtype), HonestBackend()).verify().ok
+
+
+class TurnsLazy(HonestKernel):
+    """Right until it is timed; from then on it returns what it remembers of the same memory in the same version."""
+
+    lazy = False
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        key = [(one.data_ptr(), one._version) for one in (x, bias) if one is not None]
+        if not self.lazy or key != getattr(self, "key", None):
+            self.key, self.known = key, super().forward(x, bias)
+        return self.known.clone()
+
+
+def test_what_was_remembered_while_it_was_timed_is_seen_afterwards(order: Any) -> None:
+    made = order()
+    job = kernel.make(made, HonestBackend(TurnsLazy))
+    assert job.verify().ok
+    job.kernel.lazy = True
+    job.prepare(made.parameters)
+    for _ in range(3):
+        job.run()
+        assert job.inspect().ok
+    assert "forward is off" in (job.recheck().reason or "")
+    job.kernel.lazy = False
+    assert job.recheck().ok
