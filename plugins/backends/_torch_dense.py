@@ -1,8 +1,9 @@
 """Dense kernels by direct aten calls, so that `needs` is respected exactly, in float32, float64 or bfloat16.
 
-For conv2d the baseline is the better of NCHW and channels-last on the problem at hand: `bind` measures both, forward
-and backward together, as a model keeps one layout for both; a case of one pass alone may favour the other. backward gives the gradient of the whole dense weight (`dense_grad`); that no one needs the
-pruned part of it is the host's business, outside the clock.
+For conv2d the baseline is the better of NCHW and channels-last on the problem at hand: `bind` measures both,
+forward and backward together, as a model keeps one layout for both; a case of one pass alone may favour the other.
+backward gives the gradient of the whole dense weight (`dense_grad`); that no one needs the pruned part of it is the
+host's business, outside the clock.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ def _grid(crew: Crew, name: str, tell: Tell) -> Iterator[Checked]:
     except Failure as failure:
         yield Checked(name, "all", failure.status, failure.reason)
         return
+    if not checks:
+        yield Checked(name, "all", "skipped", "no check goes with the ops, dtypes and patterns of its spec")
     ends: Counter[str] = Counter()
     for index, check in enumerate(checks):
         tell(name, index, len(checks))

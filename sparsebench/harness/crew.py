@@ -21,6 +21,7 @@ from sparsebench.registry import entry_to_wire
 
 SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
 MEMORY_SHARE = 0.6  # of what is free, for one worker
+KEPT_OUTPUT = 1 << 20  # bytes kept of what a variant prints in a block
 HOST = ""  # the variant name of the worker that computes oracles: no plugin is loaded there
 
 
@@ -88,6 +89,8 @@ class Crew:
     def __exit__(self, *exc: object) -> None:
         self.server.close()
         os.sched_setaffinity(0, self.everywhere)
+        for log in (self.folder / "output").glob(f"*.block{self.block}.txt"):
+            _cut(log)
 
     def ask(self, variant: str, request: dict[str, Any], seconds: float | None = None) -> Any:
         """Ask the variant's worker; on a failure the worker is gone and `Failure` is raised.
@@ -100,8 +103,9 @@ class Crew:
             self.dismiss(variant)
             if not self.server.lost():
                 raise
+            for other in list(self.workers):
+                self.dismiss(other)  # it died with the server, but what its plugin started did not
             self.server.close()
-            self.workers.clear()
             self.server = Server(environment(self.threads), self.preload)
             raise ServerLost(failure.status, failure.reason) from None
 
@@ -207,6 +211,17 @@ def available_memory() -> int:
     free = psutil.virtual_memory().available
     limit = memory_limit()
     return int(MEMORY_SHARE * min(free, limit if limit else free))
+
+
+def _cut(log: Path) -> None:
+    """Keep the beginning of what a plugin printed without end."""
+    size = log.stat().st_size
+    if size > KEPT_OUTPUT:
+        os.truncate(log, KEPT_OUTPUT)
+        with log.open("a") as file:
+            file.write(f"\n… cut here by sparsebench, of {size} bytes\n")
+    elif size == 0:
+        log.unlink()
 
 
 def _backend_wire(plan: Plan, variant: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sparsebench.harness import wire
 from sparsebench.runs.records import Status
 
 POLL_SECONDS = 0.05  # how often memory and life of a busy worker are looked at, from another core
-LONGEST_FILE = 1 << 28  # bytes that a worker may write into one file: a plugin that prints without end fills no disk
+LONGEST_FILE = 1 << 26  # bytes that a worker may write into one file: a plugin that prints without end fills no disk
 START_SECONDS = 120.0  # a cold import of torch from a slow disk
 
 
@@ -164,6 +164,8 @@ class Worker:
         self.alive = False
         self.socket.close()
         status = _wait_dead(self.server, self.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # what its plugin started has not died with it
         if status is None and self.server.lost():
             return Failure("crash", f"the fork server ended during {doing}")
         if status is None:

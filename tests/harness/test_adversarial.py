@@ -44,13 +44,15 @@ def expected(file: Path) -> dict[str, str]:
 def outcome(tiny_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """One run with every file as a plugin."""
     out = tmp_path_factory.mktemp("adversarial") / "run"
+    before = set(psutil.pids())
     session = plan_run(tiny_suite, Selection(), files=[str(f) for f in FILES], limits=LIMITS, out=out)
     run = read_run(session.run())
     rows: dict[str, list[Sample]] = {}
     for sample in run.samples:
         rows.setdefault(sample.variant, []).append(sample)
-    left = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
-    workers = [line for line in left if str(out) in line or any(mark in line for mark in MARKS)]
+    new = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    left = [" ".join(p.info["cmdline"] or []) for p in new]
+    workers = [line for line in left if any(mark in line for mark in MARKS)]
     children = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
     servers = [line for line in children if "sparsebench.harness.worker" in line]
     plugins = {Path(p.name).stem: p for p in session.registry.plugins if p.name.endswith(".py")}

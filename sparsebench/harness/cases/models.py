@@ -199,7 +199,8 @@ class ModelJob:
     def _compare(self, which: str, gradients: bool) -> Finding:
         batch = Examples(self.inputs, self.subject.batch.labels)
         seen = observe(self.model, batch, self.subject.masks, self.train_mode, gradients)
-        findings = [compare_models(f"{which} {key}", got, self.truth[f"{which} {key}"], self.order.precision, SLACK[key])
+        precision = self.order.precision
+        findings = [compare_models(f"{which} {key}", got, self.truth[f"{which} {key}"], precision, SLACK[key])
                     for key, got in seen.items()]  # fmt: skip
         return max(findings, key=lambda finding: (not finding.ok, finding.max_rel_err))
 
