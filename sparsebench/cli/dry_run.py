@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 
-def render(plan: Plan) -> str:
+def render(plan: Plan, what: str) -> str:
     """Every cell with the variants that would run in it, and those that would not with the number of their reason."""
     reasons: dict[str, int] = {}
     lines: list[str] = []
@@ -27,7 +27,7 @@ def render(plan: Plan) -> str:
         lines += textwrap.wrap(f"[{number}] {reason}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     rows = sum(len(names) for names in plan.variants.values())
     running = sum(len(plan.running(cell)) for cell in plan.cells)
-    lines += ["", f"{rows} rows, {running} would run.", f"Next: sparsebench run {plan.suite.name}"]
+    lines += ["", f"{rows} rows, {running} would run.", f"Next: sparsebench run {what}"]
     return "\n".join(lines).lstrip("\n")
 
 

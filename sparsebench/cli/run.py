@@ -96,7 +96,7 @@ def command(
     if dry_run:
         from sparsebench.cli.dry_run import render
 
-        click.echo(render(session.plan))
+        click.echo(render(session.plan, suite or f"--resume {resume}"))
         return 0
     return _run(session, style)
 

@@ -14,6 +14,7 @@ from sparsebench.problem import Problem
 from sparsebench.timing import SAMPLE_NS, STREAM_NS, WARM_NS, loops_for
 
 ROUNDS, DISCARDED = 12, 2
+FEW_ROUNDS = 6  # a suite that asks for so few is in a hurry: one of them is discarded, not two
 SLOW_NS, SLOW_ROUNDS, SLOW_DISCARDED = 100e6, 4, 1
 LONGEST_SAMPLES = 4  # a slow variant beside a fast one takes at most this many times the least sample
 SPOILED = 1.05  # wall over CPU time above which something else had the core
@@ -39,7 +40,8 @@ def schedule(each_ns: Mapping[str, float | None], rounds: int | None, streams: b
     warm = {name: 0 if t is not None and t > SLOW_NS else WARM_NS for name, t in each_ns.items()}
     if max(known, default=0.0) > SLOW_NS:
         return Schedule(rounds or SLOW_ROUNDS, SLOW_DISCARDED, loops, warm)
-    return Schedule(rounds or ROUNDS, DISCARDED, loops, warm)
+    rounds = rounds or ROUNDS
+    return Schedule(rounds, DISCARDED if rounds > FEW_ROUNDS else 1, loops, warm)
 
 
 def _loops(each_ns: Mapping[str, float | None], target: float) -> dict[str, int]:

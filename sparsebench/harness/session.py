@@ -89,6 +89,7 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
     registry = load_registry(files, _import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
+    check_resumable(info, new_info(plan, registry, options))  # before backends are asked, which takes seconds
     probe(plan, limits)
     return Session(plan, registry, options, limits, folder, info)
 

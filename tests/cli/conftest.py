@@ -1,5 +1,7 @@
 """Calls the command line in this process and gives what a shell would see."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,5 +25,18 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Seen]:
             main(args)
         out, err = capsys.readouterr()
         return Seen(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shell() -> Callable[..., Seen]:
+    """The same for what takes long and is looked at by several tests: it has no test's own `capsys`."""
+
+    def run(*args: str) -> Seen:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            main(args)
+        return Seen(int(stop.value.code or 0), out.getvalue(), err.getvalue())
 
     return run

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from sparsebench.harness import block
+from sparsebench.harness import block, policy
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.server import Failure, ServerLost
 from sparsebench.runs.records import Sample
 
 MS = 1e6
 CASE = '[[kernel]]\nname = "one"\nop = "linear"\nout_features = 8\nin_features = 6\nrounds = 4\n'
+ROUNDS, DISCARDED = 4, policy.schedule({"a": MS}, 4, streams=False).discarded
 Answer = dict[str, Any] | Failure
 Script = Mapping[tuple[str, str], Callable[[int], Answer]]  # (variant, request) -> answer to the n-th of them
 
@@ -87,12 +88,12 @@ def test_everybody_is_prepared_then_visited_in_rounds_then_looked_at_again(run: 
     crew = Crew()
     samples = run(crew)
     kinds = [line.split()[0] for line in crew.log]
-    assert kinds == ["prepare"] * 3 + ["lap"] * 3 * (2 + 4) + ["finish"] * 3
+    assert kinds == ["prepare"] * 3 + ["lap"] * 3 * (DISCARDED + ROUNDS) + ["finish"] * 3
     laps = crew.laps().split()
     assert all(sorted(laps[i : i + 3]) == ["a", "b", "c"] for i in range(0, len(laps), 3))
     for sample in samples.values():
         assert sample.status == "ok"
-        assert sample.t_ns == [1 * MS] * 4, "of six rounds two are discarded; a lap of five loops takes 5 ms"
+        assert sample.t_ns == [1 * MS] * ROUNDS, "the first rounds are discarded; a lap of five loops takes 5 ms"
         assert sample.loops == 5
         assert len(sample.order) == 4
         assert sample.rss_peak == 1000
@@ -112,7 +113,7 @@ def test_the_same_run_and_block_ask_in_the_same_order(run: Run) -> None:
 def test_the_places_that_are_written_down_are_those_of_the_log(run: Run) -> None:
     crew = Crew()
     samples = run(crew)
-    laps = crew.laps().split()[6:]
+    laps = crew.laps().split()[3 * DISCARDED :]
     rounds = [laps[i : i + 3] for i in range(0, len(laps), 3)]
     for name, sample in samples.items():
         assert sample.order == [order.index(name) for order in rounds]
@@ -133,7 +134,7 @@ def test_who_fails_in_a_round_leaves_the_others_in_peace(run: Run) -> None:
     assert (samples["b"].status, samples["b"].reason, samples["b"].t_ns) == ("wrong", "drifted", [])
     assert samples["b"].verify, "what was verified before is kept"
     assert crew.laps().count("b") == 4
-    assert crew.laps().count("a") == crew.laps().count("c") == 6
+    assert crew.laps().count("a") == crew.laps().count("c") == DISCARDED + ROUNDS
     assert samples["a"].status == samples["c"].status == "ok"
 
 
@@ -184,7 +185,7 @@ def test_who_takes_the_fork_server_down_fails_and_the_others_begin_again(run: Ru
 
 def test_a_round_that_was_disturbed_is_named_for_everybody(run: Run) -> None:
     def disturbed(number: int) -> Answer:
-        return usual("lap", {}) | ({"wall_ns": 9 * MS} if number == 2 + 1 else {})
+        return usual("lap", {}) | ({"wall_ns": 9 * MS} if number == DISCARDED + 1 else {})
 
     samples = run(Crew({("b", "lap"): disturbed}))
     assert [s.dropped for s in samples.values()] == [[1]] * 3
@@ -193,7 +194,10 @@ def test_a_round_that_was_disturbed_is_named_for_everybody(run: Run) -> None:
 
 
 def test_a_block_that_was_mostly_disturbed_says_so(run: Run) -> None:
-    samples = run(Crew({("b", "lap"): lambda number: usual("lap", {}) | ({"wall_ns": 9 * MS} if number > 3 else {})}))
+    def disturbed(number: int) -> Answer:
+        return usual("lap", {}) | ({"wall_ns": 9 * MS} if number >= DISCARDED + 2 else {})
+
+    samples = run(Crew({("b", "lap"): disturbed}))
     for sample in samples.values():
         assert sample.status == "contaminated"
         assert sample.reason == "something else had the core in 2 of 4 rounds"
@@ -205,8 +209,8 @@ def test_splits_are_medians_over_the_rounds_that_count_and_metrics_the_last(run:
         return usual("lap", {}) | {"splits_ns": {"forward": 1.0 * number}, "metrics": {"loss": 1.0 * number}}
 
     sample = run(Crew({("a", "lap"): step}), "ab")["a"]
-    assert sample.splits_ns == {"forward": 3.5}  # of the rounds 2, 3, 4 and 5
-    assert sample.metrics == {"loss": 5.0}
+    assert sample.splits_ns == {"forward": DISCARDED + 1.5}  # of the last four rounds
+    assert sample.metrics == {"loss": DISCARDED + 3.0}
 
 
 def test_what_a_plugin_says_and_prints_is_noted(run: Run) -> None:

@@ -24,7 +24,7 @@ from sparsebench.runs.store import read_run
 
 KILLS = int(os.environ.get("SPARSEBENCH_KILLS", "4"))
 SUITE = os.environ.get("SPARSEBENCH_KILL_SUITE", "")
-SECONDS = float(os.environ.get("SPARSEBENCH_KILL_SECONDS", "7"))
+SECONDS = float(os.environ.get("SPARSEBENCH_KILL_SECONDS", "5"))
 SMALL = """
 schema = 1
 [suite]

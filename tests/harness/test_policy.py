@@ -85,6 +85,12 @@ def test_beside_a_slow_variant_a_fast_one_still_fills_its_sample_and_is_warmed()
     assert made.warm_ns == {"slow": 0, "fast": WARM_NS}
 
 
+@pytest.mark.parametrize(("rounds", "discarded"), [(3, 1), (6, 1), (7, 2), (12, 2)])
+def test_who_asks_for_few_rounds_loses_one_of_them(rounds: int, discarded: int) -> None:
+    made = policy.schedule({"a": 1 * MS}, rounds, streams=False)
+    assert (made.rounds, made.discarded) == (rounds, discarded)
+
+
 def test_the_suite_says_how_many_rounds() -> None:
     assert policy.schedule({"a": 1 * MS}, 5, streams=False).rounds == 5
     assert policy.schedule({"a": 200 * MS}, 5, streams=False).rounds == 5
