@@ -59,7 +59,8 @@ class IdxDataset:
         return None
 
     def _where_and_how(self, root: Path | None) -> str:
-        places = " or ".join(str(place) for place in self._places(root))
+        home = str(Path.home())  # the sentence is kept in records, which name no user
+        places = " or ".join(str(place).replace(home, "~") for place in self._places(root))
         return (
             f"{self.name} is not in {places}; set SPARSEBENCH_DATA to a folder that holds {self.name}/"
             f"{PARTS[0][0]} and its three companions, or let `sparsebench run SUITE --download` fetch "
