@@ -218,8 +218,9 @@ class ModelJob:
             times = {name: warm(each, 0) for name, each in runs.items()} if slow else race(runs)
             file.write_text(min(times, key=lambda name: times[name]))
             self.restore()
-        self.note = file.read_text()
-        self._lay_out(self.note)
+        layout = file.read_text()
+        self.note = layout.replace("nchw", "NCHW")
+        self._lay_out(layout)
 
     def _in_layout(self, name: str, run: Callable[[], object]) -> Callable[[], object]:
         def laid_out() -> None:

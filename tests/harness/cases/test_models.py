@@ -241,7 +241,7 @@ def test_the_dense_baseline_says_its_layout_and_keeps_it(
         job.run()
         assert job.inspect().ok
         assert job.recheck().ok
-        assert job.note == layout
+        assert job.note == {"nchw": "NCHW"}.get(layout, layout)
         wanted = torch.channels_last if layout == "channels-last" else torch.contiguous_format
         assert job.inputs.is_contiguous(memory_format=wanted)
     assert asked == [["nchw", "channels-last"]]
