@@ -89,7 +89,7 @@ class _Probe:
             return discovery.lost(self.source, f"its import {how}")
         try:
             return _decoded(text)
-        except (msgspec.DecodeError, KeyError):
+        except (ValueError, KeyError, RecursionError):  # no JSON, no UTF-8, an unknown kind, nested without end
             return discovery.lost(self.source, "its process answered junk")
 
 

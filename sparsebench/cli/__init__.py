@@ -25,11 +25,12 @@ EXIT_CODES = """\
 \b
 Exit codes (the first that applies of 130, 2, 3, 4, 1, 5, 0):
   0    ok
-  1    regression: something got slower, and the run was asked to fail on that
+  1    regression: something got slower or is missing, and the run was asked to fail on that
   2    usage or configuration: a misspelt name, an impossible value, an unreadable run
   3    a kernel gave a wrong result
   4    a case failed: error, crash, timeout, out of memory
   5    inconclusive, where the run was asked to fail on that
+  70   a bug in sparsebench itself, with the traceback to report
   130  interrupted; `sparsebench run --resume RUN` goes on
 """
 EXAMPLES = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sparsebench.cli.exit_codes import FAILING, exit_code_of_statuses
 from sparsebench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ Examples:
 Exit codes: 0 right or honestly unsupported, 3 wrong, 4 raised, crashed, hung or out of memory.
 Next: sparsebench run suite-smoke --backend NAME
 """
-WRONG, FAILED = 3, 4
-BAD = {"wrong": WRONG, "error": FAILED, "crash": FAILED, "timeout": FAILED, "oom": FAILED}
 SHOWN = 12  # failures of one backend that are shown one by one
 
 
@@ -54,10 +54,23 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
     click.echo(_table(checked))
     for line in _details(checked, verbose):
         click.echo(line)
-    how = f"--plugin {target}" if target and target.endswith(".py") else f"--backend {checked[0].backend}"
-    click.echo(f"\nNext: sparsebench run suite-smoke {how}")
-    codes = {BAD.get(c.status, 0) for c in checked}
-    return next((code for code in (WRONG, FAILED) if code in codes), 0)
+    click.echo(f"\nNext: sparsebench run {_run_of(target)}")
+    return exit_code_of_statuses(c.status for c in checked)
+
+
+def _run_of(target: str | None) -> str:
+    """The arguments with which `sparsebench run` times what was checked."""
+    if target is None:
+        return "suite-smoke"
+    if _is_suite(target):
+        return shlex.quote(target)
+    return f"suite-smoke --{'plugin' if target.endswith('.py') else 'backend'} {shlex.quote(target)}"
+
+
+def _is_suite(target: str) -> bool:
+    from sparsebench.harness.suite import suite_names
+
+    return target in suite_names() or target.endswith(".toml")
 
 
 def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked]:
@@ -65,18 +78,18 @@ def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked
     from sparsebench.errors import PluginError
     from sparsebench.harness.checking import check_backends, check_plan
     from sparsebench.harness.plan import Selection
-    from sparsebench.harness.session import plan_run
+    from sparsebench.harness.session import import_seconds, plan_run
     from sparsebench.harness.suite import suite_names
     from sparsebench.registry import load_registry
 
-    if target and (target in suite_names() or target.endswith(".toml")):
+    if target and _is_suite(target):
         session = plan_run(target, Selection(), limits=limits)
         say_quarantined(session.registry)
         yield from check_plan(session.plan, tell, limits)
         return
     if target and target.endswith(".py"):
         file = str(Path(target).resolve())
-        registry = load_registry([file])
+        registry = load_registry([file], import_seconds(limits))
         broken = [p.error for p in registry.plugins if p.name == file and p.error]
         if broken:
             raise PluginError(f"{target} cannot be used: {broken[0]}")
@@ -84,7 +97,7 @@ def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked
         if not names:
             raise UsageError(f"{target} offers no backend; return BackendSpec records from sparsebench_backends()")
     else:
-        registry = load_registry()
+        registry = load_registry(seconds=import_seconds(limits))
         if target and target.partition("@")[0] not in registry.backends:
             known = [*registry.backends, *suite_names()]
             raise UsageError(f"nothing to check is named {target!r}{nearest(target, known)}")
@@ -99,13 +112,13 @@ def _table(checked: list[Checked]) -> str:
     counts: dict[str, Counter[str]] = {}
     for each in checked:
         counts.setdefault(each.backend, Counter())[each.status] += 1
-    columns = [s for s in ("ok", "unsupported", "skipped", *BAD) if any(c[s] for c in counts.values())]
+    columns = [s for s in ("ok", "unsupported", "skipped", *FAILING) if any(c[s] for c in counts.values())]
     rows = [[name, *(count[s] or "" for s in columns), _verdict(count)] for name, count in counts.items()]
     return tabulate(rows, ["backend", *columns, "verdict"], "simple")
 
 
 def _verdict(count: Counter[str]) -> str:
-    if any(count[s] for s in BAD):
+    if any(count[s] for s in FAILING):
         return "FAILED"
     return "right" if count["ok"] else "not here" if count["skipped"] else "does nothing"
 
@@ -113,10 +126,10 @@ def _verdict(count: Counter[str]) -> str:
 def _details(checked: list[Checked], verbose: bool) -> Iterator[str]:
     for name in dict.fromkeys(c.backend for c in checked):
         mine = [c for c in checked if c.backend == name]
-        shown = mine if verbose else [c for c in mine if c.status in BAD][:SHOWN]
+        shown = mine if verbose else [c for c in mine if c.status in FAILING][:SHOWN]
         for each in shown:
             yield f"  {name}: {each.check}: {each.status}" + (f": {each.reason}" if each.reason else "")
-        left = sum(c.status in BAD for c in mine) - SHOWN
+        left = sum(c.status in FAILING for c in mine) - SHOWN
         if left > 0 and not verbose:
             yield f"  {name}: and {left} more; see them with --verbose"
         reasons = Counter(c.reason for c in mine if c.status in ("unsupported", "skipped"))

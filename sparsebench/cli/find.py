@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from sparsebench.errors import UsageError, nearest
 
-ROOTS = (Path("results"),)  # our own runs, <suite>-<time>-<id>, and the reference runs of a checkout
+RESULTS = Path("results")  # our own runs, <suite>-<time>-<id>
+REFERENCE = "reference"  # the folder in it with the reference runs of a checkout
 
 
-def find_run(text: str, roots: Sequence[Path] = ROOTS) -> Path:
-    """The run that `text` means; raises `UsageError` if there is none, or more than one."""
+def find_run(text: str, results: Path = RESULTS) -> Path:
+    """The run that `text` means; raises `UsageError` if there is none, or more than one.
+
+    Our own runs come before reference runs, which are never the `latest`.
+    """
     given = Path(text)
     if given.exists():
         return given
-    runs = [head.parent for root in roots for head in sorted(root.glob("*/run.json"))]
-    here = " and ".join(f"{root}/" for root in roots)
+    runs, references = _runs_in(results), _runs_in(results / REFERENCE)
     if text == "latest":
         if not runs:
-            raise UsageError(f"latest: there is no run in {here}; make one: sparsebench run suite-smoke")
+            raise UsageError(f"latest: there is no run in {results}/; make one: sparsebench run suite-smoke")
         return max(runs, key=lambda run: (run / "run.json").stat().st_mtime_ns)
-    found = [run for run in runs if run.name == text] or [run for run in runs if _begins(run.name, text)]
+    exact = [run for run in (*runs, *references) if run.name == text]
+    found = exact[:1] or next(filter(None, (_beginning(text, group) for group in (runs, references))), [])
     if len(found) > 1:
         raise UsageError(f"{text!r} is the beginning of {_names(found)}; write more of it")
     if not found:
-        known = [*(run.name for run in runs), *(["latest"] if runs else [])]
-        hint = nearest(text, known) or f"; {here} hold none: sparsebench run suite-smoke makes one"
+        known = [*(run.name for run in (*runs, *references)), *(["latest"] if runs else [])]
+        hint = nearest(text, known) or f"; {results}/ holds none: sparsebench run suite-smoke makes one"
         raise UsageError(f"no run is named {text!r}, nor is it a folder{hint}")
     return found[0]
 
 
-def _begins(name: str, text: str) -> bool:
-    """Whether `text` begins the name or the id, which is the name's last part."""
-    return bool(text) and (name.startswith(text) or name.rpartition("-")[2].startswith(text))
+def _runs_in(folder: Path) -> list[Path]:
+    return [head.parent for head in sorted(folder.glob("*/run.json"))]
+
+
+def _beginning(text: str, runs: list[Path]) -> list[Path]:
+    """Those whose name `text` begins, or whose id, which is the name's last part."""
+    return [run for run in runs if text and (run.name.startswith(text) or run.name.rpartition("-")[2].startswith(text))]
 
 
 def _names(runs: list[Path]) -> str:

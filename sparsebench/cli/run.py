@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparsebench.cli.exit_codes import exit_code_of_statuses
 from sparsebench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ Next: sparsebench report latest --format markdown
 """
 FORMATS = ("table", "markdown", "json")
 SELECTING = ("expression", "backends", "files", "threads", "blocks", "seed", "quick", "shard", "out")
-OPTIONAL_FAILS = {"wrong": 3, "crash": 4, "timeout": 4, "oom": 4, "error": 4}  # status -> exit code
 
 
 @click.command("run", epilog=EPILOG)
@@ -42,7 +43,7 @@ OPTIONAL_FAILS = {"wrong": 3, "crash": 4, "timeout": 4, "oom": 4, "error": 4}  #
 @click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
 @click.option("--blocks", type=click.IntRange(1), help="Blocks of fresh workers, instead of what the suite says.")
 @click.option("--seed", type=int, help="Seed of weights, inputs and masks.")
-@click.option("--quick", is_flag=True, help="One block, three rounds, the first value of every list.")
+@click.option("--quick", is_flag=True, help="One block (or --blocks), three rounds, the first value of every list.")
 @click.option("--dry-run", is_flag=True, help="List every row with what it would run, or why not.")
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run.")
 @click.option("--shard", metavar="I/N", callback=lambda *a: _shard(a[2]), help="The I-th of N parts of the cells.")
@@ -79,7 +80,7 @@ def command(
 
     if (suite is None) == (resume is None):
         raise UsageError("run needs a suite or --resume RUN (not both); see `sparsebench list suites`")
-    if resume is not None and (given := _given(SELECTING)):
+    if resume is not None and (given := [p.opts[0] for name, p in _given().items() if name in SELECTING]):
         raise UsageError(f"--resume goes on with what the run began with; leave out {' and '.join(given)}")
     if download:
         os.environ["SPARSEBENCH_DOWNLOAD"] = "1"  # the workers that load data sets inherit it
@@ -96,12 +97,13 @@ def command(
     if dry_run:
         from sparsebench.cli.dry_run import render
 
-        click.echo(render(session.plan, suite or f"--resume {resume}"))
+        click.echo(render(session.plan, _again()))
         return 0
     return _run(session, style)
 
 
 def _run(session: Session, style: str) -> int:
+    from sparsebench.harness.runner import Runner
     from sparsebench.runs.store import read_run
 
     interrupted = False
@@ -110,8 +112,6 @@ def _run(session: Session, style: str) -> int:
             click.echo(f"sparsebench: {problem}", err=True)
         try:
             with _interruptible(), _Progress() as progress:
-                from sparsebench.harness.runner import Runner
-
                 Runner(session.plan, writer, progress, session.limits).run()
         except KeyboardInterrupt:
             interrupted = True
@@ -138,16 +138,33 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
 
 
 def _exit_code(samples: Sequence[Sample], peers: set[str]) -> int:
-    codes = {OPTIONAL_FAILS.get(s.status, 0) for s in samples if s.variant not in peers}
-    return next((code for code in (3, 4) if code in codes), 0)
+    """What the rows make of it; those of optional peers are shown, and fail nothing."""
+    return exit_code_of_statuses(s.status for s in samples if s.variant not in peers)
 
 
-def _given(names: Sequence[str]) -> list[str]:
-    """The options among these parameters that stand on the command line."""
+def _given() -> dict[str, click.Parameter]:
+    """The parameters that stand on the command line."""
     context = click.get_current_context()
     there = click.core.ParameterSource.COMMANDLINE
-    return [p.opts[0] for p in context.command.params if p.name in names and
-            context.get_parameter_source(p.name) is there]  # fmt: skip
+    named = {str(p.name): p for p in context.command.params}
+    return {name: p for name, p in named.items() if context.get_parameter_source(name) is there}
+
+
+def _again() -> str:
+    """The arguments as they were given, without --dry-run."""
+    words: list[str] = []
+    for name, parameter in _given().items():
+        value = click.get_current_context().params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(value)
+        elif name == "shard":
+            words += [parameter.opts[0], "/".join(map(str, value))]
+        elif value is True:
+            words += [parameter.opts[0]] if name != "dry_run" else []
+        else:
+            texts = value if parameter.multiple else [f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [word for text in texts for word in (parameter.opts[0], text)]
+    return shlex.join(words)
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -189,12 +206,11 @@ class _Progress:
     """A listener that shows how far the run is, on stderr: a bar on a terminal, a line for each block elsewhere."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.live = sys.stderr.isatty()
         self.block = -1
-        from rich.console import Console
-
         self.bar = Progress(
             TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             console=Console(stderr=True), transient=True, disable=not self.live,

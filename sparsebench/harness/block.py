@@ -15,6 +15,8 @@ from sparsebench.harness.server import Failure, ServerLost
 from sparsebench.harness.vitals import stolen_ticks
 from sparsebench.runs.records import Sample
 
+NO_ORACLE = "the oracle could not be computed"
+
 
 @dataclass
 class Track:
@@ -61,7 +63,7 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
         crew.ensure_oracle(cell)
     except Failure as failure:
         for track in tracks.values():
-            track.failure = Failure(failure.status, f"the oracle could not be computed: {failure.reason}")
+            track.failure = Failure(failure.status, f"{NO_ORACLE}: {failure.reason}")
         return
     names = list(tracks)
     random.Random(f"{seed}/prepare").shuffle(names)

@@ -92,8 +92,8 @@ def problem_of(parameters: Mapping[str, Any]) -> Problem:
     return Problem(**chosen, threads=parameters["threads"])
 
 
-def first_values(cells: list[Cell]) -> list[Cell]:
-    """One cell for each case, the first value of every list, with one block and three rounds (`--quick`)."""
+def first_values(cells: list[Cell], blocks: int = 1) -> list[Cell]:
+    """One cell for each case, the first value of every list, with few blocks and three rounds (`--quick`)."""
     firsts = {cell.case.name: cell for cell in reversed(cells)}
     kept = [cell for cell in cells if firsts[cell.case.name] is cell]
-    return [replace(cell, case=replace(cell.case, blocks=1, rounds=3)) for cell in kept]
+    return [replace(cell, case=replace(cell.case, blocks=blocks, rounds=3)) for cell in kept]

@@ -71,6 +71,7 @@ def check_plan(plan: Plan, tell: Tell, limits: Limits) -> Iterator[Checked]:
     """Bind and verify every row of a plan once, and time nothing."""
     rows = sum(len(plan.variants[cell.key]) for cell in plan.cells)
     done = 0
+    hangs: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for threads in sorted({cell.threads for cell in plan.cells}):
             with Crew(plan, Path(folder), 0, threads, limits) as crew:
@@ -81,9 +82,13 @@ def check_plan(plan: Plan, tell: Tell, limits: Limits) -> Iterator[Checked]:
                         if (cell.key, variant) in plan.barred:
                             yield Checked(variant, cell.key, *plan.barred[cell.key, variant])
                             continue
+                        if hangs[variant] >= PATIENCE:
+                            yield Checked(variant, cell.key, "timeout", f"not tried: it hung in {PATIENCE} rows before")
+                            continue
                         try:
                             crew.ensure_oracle(cell)
                             crew.ask(variant, {"do": "prepare", "order": crew.order(cell, variant), "once": True})
                             yield Checked(variant, cell.key, "ok")
                         except Failure as failure:
+                            hangs[variant] += failure.status == "timeout"
                             yield Checked(variant, cell.key, failure.status, failure.reason)

@@ -22,7 +22,7 @@ from sparsebench.registry import entry_to_wire
 SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
 MEMORY_SHARE = 0.6  # of what is free, for one worker
 KEPT_OUTPUT = 1 << 20  # bytes kept of what a variant prints in a block
-HOST = ""  # the variant name of the worker that computes oracles: no plugin is loaded there
+HOST = ""  # the variant name of the worker that computes oracles: no backend is loaded there
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -127,11 +127,10 @@ class Crew:
     def order(self, cell: Cell, variant: str) -> dict[str, Any]:
         """The cell as a worker gets it."""
         entries = {part: entry_to_wire(_kind(part), entry) for part, entry in self.plan.parts[cell.key].items()}
-        parameters = {**cell.parameters}
         return {
             "kind": cell.kind,
-            "parameters": parameters,
-            "entries": entries if variant != HOST else {**entries, "backend": _backend_wire(self.plan, cell.baseline)},
+            "parameters": {**cell.parameters},
+            "entries": entries,
             "oracle": str(self.oracle(cell)),
             "group": cell.group,
         }
@@ -191,6 +190,7 @@ def _probe_one(plan: Plan, crew: Crew, variant: str, cells: list[Cell]) -> None:
             if failure.status in ("timeout", "crash") and alike[0].kind == "kernel":
                 for cell in cells:  # what hangs or dies before it is asked anything will do so again
                     plan.bar(cell, variant, failure.status, failure.reason)
+                break
         for cell, answer in zip(alike, answers, strict=True):
             if answer["status"] == "usage":
                 raise UsageError(f"{plan.suite.name}: case {cell.case.name!r}: {answer['reason']}")
@@ -222,10 +222,6 @@ def _cut(log: Path) -> None:
             file.write(f"\n… cut here by sparsebench, of {size} bytes\n")
     elif size == 0:
         log.unlink()
-
-
-def _backend_wire(plan: Plan, variant: str) -> dict[str, Any]:
-    return entry_to_wire("backends", plan.backends[variant][0])
 
 
 def _kind(part: str) -> str:

@@ -93,7 +93,7 @@ class Desk:
             self.finding = self.job.verify()
             _must(self.finding, "")
             self.group = order.group
-            reset_peak()  # what verification took is not the variant's
+        reset_peak()  # what verification took is not the variant's
         self.job.prepare(order.parameters)
         each = None if request["once"] else self._each_ns(self.job.run)
         return {

@@ -73,7 +73,7 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
     """
     suite = _overridden(suite, selection)
     cells = [cell for cell in expand(suite) if _matches(selection.expression, cell)]
-    cells = first_values(cells) if selection.quick else cells
+    cells = first_values(cells, selection.blocks or 1) if selection.quick else cells
     cells = _shard(cells, selection.shard)
     if not cells:
         what = f"-k {selection.expression!r}" if selection.expression else "the shard"

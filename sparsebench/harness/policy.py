@@ -84,8 +84,9 @@ def spoiled_rounds(
     share = 1 - 1 / SPOILED
     allowed = {v: [share * wall for wall in wall_ns[v]] for v in wall_ns}
     calm = threads > 1 or any(_mostly(w <= a for w, a in zip(waits[v], allowed[v], strict=True)) for v in waits)
-    nature = {v: max(0.0, min(waits[v], default=0.0)) if calm else 0.0 for v in waits}
     rounds = min((len(each) for each in waits.values()), default=0)
+    told = calm and rounds >= 3  # of fewer rounds nobody can tell what is a variant's nature
+    nature = {v: max(0.0, min(waits[v], default=0.0)) if told else 0.0 for v in waits}
     return [r for r in range(rounds) if any(waits[v][r] - nature[v] > allowed[v][r] for v in waits)]
 
 

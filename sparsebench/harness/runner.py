@@ -28,6 +28,8 @@ from sparsebench.runs.store import RunWriter
 
 ROOT = Path("results")  # where run folders go unless --out says otherwise
 OPTIMIZER_IMPORTS = ("torch._dynamo",)  # the first torch optimizer of a process imports it, in 1.8 s
+NOT_TRIED = "not tried"  # the beginning of the reason of a row that was given up
+NOT_ITS_OWN = (NOT_TRIED, one_block.NO_ORACLE)  # of a timeout that is no hang of the variant
 PATIENCE = 3  # a variant that hangs this often is not asked again in this run
 
 
@@ -151,7 +153,7 @@ class Runner:
         return [cell for name in names for cell in groups[name]]
 
     def _given_up(self, cell: Cell, variant: str, number: int) -> Sample:
-        reason = f"not tried: it hung in {PATIENCE} cells before"
+        reason = f"{NOT_TRIED}: it hung in {PATIENCE} cells before"
         return Sample(
             case=cell.case.name, cell=dict(cell.axes), variant=variant, block=number, status="timeout", reason=reason
         )
@@ -166,5 +168,6 @@ class Runner:
         self.known.add((key, sample.variant, sample.block))
         if sample.status not in TIMED:
             self.failed.add((key, sample.variant))
-        if sample.status == "timeout" and "not tried" not in (sample.reason or ""):
+        barred = (key, sample.variant) in self.plan.barred
+        if sample.status == "timeout" and not barred and not (sample.reason or "").startswith(NOT_ITS_OWN):
             self.hangs[sample.variant] += 1

@@ -42,7 +42,7 @@ class Server:
     """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
 
     def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
-        """Start it with `environment` laid over the inherited one and `preload` imported; raises `Failure`."""
+        """Start it with `environment` laid over the inherited one and `preload` imported; raises `RunError`."""
         ours, theirs = socket.socketpair()
         self.socket, self.broken = ours, False
         command = [sys.executable, "-P", "-m", "sparsebench.harness.worker"]

@@ -69,7 +69,7 @@ def plan_run(
     """Everything up to the first measurement; raises `UsageError` before any work starts."""
     loaded = load_suite(suite)
     files = [str(Path(f).resolve()) for f in files]
-    registry = load_registry(files, _import_seconds(limits))
+    registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
     probe(plan, limits)
     options = {"selection": _plain(selection), "files": files}
@@ -87,7 +87,7 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
-    registry = load_registry(files, _import_seconds(limits))
+    registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
     check_resumable(info, new_info(plan, registry, options))  # before backends are asked, which takes seconds
     probe(plan, limits)
@@ -102,7 +102,7 @@ def run(suite: str, *, backends: Sequence[str] = (), plugins: Sequence[str] = ()
     return read_run(session.run())
 
 
-def _import_seconds(limits: Limits) -> float:
+def import_seconds(limits: Limits) -> float:
     """What a foreign plugin has to be imported: a longer --timeout holds for that too, a shorter one does not."""
     return limits.import_seconds or max(limits.seconds or 0.0, probing.SECONDS)
 

@@ -47,7 +47,7 @@ def receive(sock: socket.socket, deadline: float | None = None) -> Any:
         raise Garbled
     try:
         return msgspec.json.decode(_exactly(sock, length, deadline), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
         raise Garbled from error
 
 

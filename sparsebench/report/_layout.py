@@ -12,7 +12,7 @@ from sparsebench.runs.records import RunInfo
 from sparsebench.runs.summary import Row, RunSummary
 
 WIDTH = 100
-UNITS = {"kernel": "ms", "inference": "ms per batch", "training": "ms per step"}
+UNITS = {"kernel": "ms", "inference": "ms per batch", "training": "ms"}  # of a whole kind: trainings differ, see Panel
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,18 @@ class Panel:
 
     @property
     def heading(self) -> str:
-        """The case, what it is, and the axes that are the same in the whole panel."""
+        """The case, what it is, the axes that are the same in the whole panel, and what a training's time is of."""
         said = {axis: value for axis, value in self.fixed.items() if axis_text(axis, value) not in self.title}
-        return ", ".join(filter(None, (f"{self.case}: {self.title}", axes_text(said))))
+        unit = self.unit if self.unit != UNITS.get(self.kind, "ms") else ""
+        return ", ".join(filter(None, (f"{self.case}: {self.title}", axes_text(said), unit)))
+
+    @property
+    def unit(self) -> str:
+        """What the times are: "ms", and of what; only a whole training counts its steps."""
+        timed = [row for row in self.all_rows() if row.ms is not None]
+        if self.kind != "training" or not timed:
+            return UNITS.get(self.kind, "ms")
+        return "ms per training" if any("steps" in row.metrics for row in timed) else "ms per step"
 
     def all_rows(self) -> Iterator[Row]:
         """Every row, variant by variant."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from sparsebench.report._grid import grid
 from sparsebench.report._layout import (
     ROUGH_LEGEND,
-    UNITS,
     Footnotes,
     Panel,
     axes_text,
@@ -83,8 +82,9 @@ def _rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
     rows = [row for column in panel.columns for row in _of_column(panel, column)]
     splits = _keys(row.splits_ms for row in rows)
     metrics = _keys(row.metrics for row in rows)
-    head = [panel.axis, "variant", UNITS.get(panel.kind, "ms"), "range", "ratio", "range", "useful GFLOP/s"]
-    head += ["dense-eq. GFLOP/s", *splits, *(name.replace("_", " ") for name in metrics)]
+    head = [panel.axis, "variant", panel.unit, "range", "ratio", "range", "useful GFLOP/s"]
+    head += ["dense-eq. GFLOP/s", *(f"{split} per step" for split in splits)]
+    head += [*(name.replace("_", " ") for name in metrics)]
     head += ["memory", "error / tolerance", "blocks", "dropped rounds", "precision"]
     return [head, *(_row(panel, row, splits, metrics, footnotes) for row in rows)]
 

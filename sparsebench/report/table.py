@@ -158,7 +158,7 @@ def _split_rows(rows: Sequence[Row]) -> list[list[str]]:
     splits = list(dict.fromkeys(key for row in rows for key in row.splits_ms))
     timed = [row for row in rows if row.splits_ms]
     body = [[_name([row]), *(ms(row.splits_ms.get(key)) for key in splits)] for row in timed]
-    return [["of which", *splits], *body]
+    return [["of which, per step", *splits], *body]
 
 
 def _who_wins(contests: Sequence[Contest]) -> list[str]:

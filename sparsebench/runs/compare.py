@@ -89,7 +89,6 @@ class _Side(msgspec.Struct, frozen=True):
     reason: str
     ratios: Sequence[float] = ()  # log(time / baseline's time), a value for every block
     ns: float | None = None
-    anchored: bool = False  # the baseline of this cell has times
 
 
 def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bool = False) -> Comparison:
@@ -175,7 +174,7 @@ def _side(blocks: dict[int, Sample], baseline: dict[int, Sample]) -> _Side:
     times = [ns for ns in map(block_ns, blocks.values()) if ns is not None]
     anchored = status_of(baseline)[0] == "ok"
     ratios = [-value for value in log_ratios(baseline, blocks).values()] if anchored else []
-    return _Side(status, reason, ratios, median(times), anchored)
+    return _Side(status, reason, ratios, median(times))
 
 
 def _change(info: CellInfo, variant: str, base: _Side, head: _Side, margin: float) -> Change:

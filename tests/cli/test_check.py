@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from sparsebench import probing, registry
+from sparsebench.cli import check
 from sparsebench.harness import checking
 from sparsebench.harness.checking import Checked
 
@@ -102,6 +104,36 @@ def test_wrong_comes_before_failed_in_the_exit_code(seen: Any) -> None:
 
 def test_it_says_what_to_do_next(seen: Any) -> None:
     assert "Next: sparsebench run suite-smoke --plugin " in seen.out
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("suite-cpu", "suite-cpu"),
+        ("a folder/mine.toml", "'a folder/mine.toml'"),
+        ("mine.py", "suite-smoke --plugin mine.py"),
+        ("cpp@isa=avx2", "suite-smoke --backend cpp@isa=avx2"),
+        ("--all", "suite-smoke"),
+    ],
+)
+def test_next_is_a_run_of_what_was_checked(call: Call, target: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_checked", lambda *_: iter([Checked("torch-dense", "a check", "ok")]))
+    assert call("check", target).out.endswith(f"Next: sparsebench run {what}\n")
+
+
+def test_a_longer_timeout_holds_for_the_import_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+    found = registry.load_registry()
+
+    def remember(files: object = (), seconds: float | None = None) -> registry.Registry:
+        seen.append(seconds)
+        return found
+
+    monkeypatch.setattr(registry, "load_registry", remember)
+    for target in ("cythn", "mine.py"):
+        for timeout in ("60", "1"):
+            assert call("check", target, "--timeout", timeout).code == 2
+    assert seen == [60.0, probing.SECONDS] * 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from sparsebench.cli.run import _exit_code
+from sparsebench.harness import session
+from sparsebench.harness.plan import Plan
+from sparsebench.harness.suite import Suite
+from sparsebench.registry import Registry
 from sparsebench.runs.records import TIMED, Sample
 from sparsebench.runs.store import Run, read_run
 
@@ -180,7 +185,17 @@ def test_dry_run_lists_every_row_and_runs_nothing(files: Files, shell: Call, tmp
     assert len(re.findall(r"\(far \[\d+\]\)", flat)) == 4, "also what cannot run is listed"
     assert "skipped: no_such_lib is not installed" in flat
     assert re.search(r"16 rows, \d+ would run\.", flat)
-    assert seen.out.rstrip().endswith(f"Next: sparsebench run {suite}"), "a file is not run by its name"
+    assert seen.out.rstrip().endswith(f"Next: sparsebench run {suite} --plugin {plugin} --out {tmp_path / 'run'}"), (
+        "a file is not run by its name"
+    )
+
+
+def test_dry_run_repeats_every_option_that_was_given(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(Suite("s", "", "torch-dense", (), "", ""), [], {}, {}, {})
+    monkeypatch.setattr(session, "plan_run", lambda *_, **__: session.Session(plan, Registry(), {}))
+    given = "mine -k 'conv and not 0.99' --backend a --backend b --blocks 2 --seed 0 --quick --shard 1/4 --timeout 60"
+    assert call("run", *shlex.split(given), "--dry-run").out.rstrip().endswith(f"Next: sparsebench run {given}")
+    assert call("run", "mine", "--dry-run").out.rstrip().endswith("Next: sparsebench run mine")
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def test_quick_is_a_cell_for_each_case(planned: Planned) -> None:
     plan = planned(CASES, quick=True)
     assert names(plan) == ["linear-wide 0.9 forward", "conv-3x3 0.9 both", "mlp-step 0.99"]
     assert {(cell.case.blocks, cell.case.rounds) for cell in plan.cells} == {(1, 3)}
+    assert {cell.case.blocks for cell in planned(CASES, quick=True, blocks=4).cells} == {4}
 
 
 def test_peers_are_other_peoples_software(planned: Planned, backend: Any) -> None:

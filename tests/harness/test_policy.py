@@ -176,3 +176,7 @@ def test_no_rounds_are_no_spoiled_rounds() -> None:
 def test_a_third_of_the_rounds_may_not_be_lost(dropped: int, lost: bool) -> None:
     assert policy.is_contaminated(dropped, 12) is lost
     assert not policy.is_contaminated(0, 0)
+
+
+def test_of_one_round_nobody_can_tell_a_variants_nature() -> None:
+    assert policy.spoiled_rounds({"a": [100.0], "b": [200.0]}, {"a": [100.0], "b": [100.0]}, 1) == [0]

@@ -125,7 +125,9 @@ def training_run(run_of):
 
 def test_training_says_where_the_time_goes(training_run):
     text = render(summarize(training_run))
-    assert "TRAINING (ms per step)" in text
+    assert "TRAINING (ms)" in text
+    assert "step: resnet18, step, threads 1, ms per step" in text.splitlines()
+    assert lines_with(text, "of which, per step")
     head = "sparsity 0.9    time     ratio    accuracy    loss    memory"
     assert lines_with(text, "sparsity 0.9")[0].split() == head.split()
     row, parts, _ = lines_with(text, "cython")
@@ -134,6 +136,25 @@ def test_training_says_where_the_time_goes(training_run):
     assert "200 MiB" in row
     assert parts.split() == ["cython", "0.100", "ms", "0.500", "ms", "1.00", "ms"]
     assert lines_with(text, "torch-csr") == ["torch-csr       oom [1]"]
+
+
+def whole(s):
+    return replace(s, metrics=s.metrics | {"steps": 40.0}) if s.metrics else s
+
+
+@pytest.mark.parametrize("name", ["table", "markdown"])
+def test_a_whole_training_is_not_headed_as_a_step(training_run, name):
+    trained = replace_samples(training_run, tuple(map(whole, training_run.samples)))
+    text = render(summarize(trained), name)
+    assert "step: resnet18, step, threads 1, ms per training" in text
+    assert "ms per step" not in text
+    assert "ms per training" not in render(summarize(training_run), name)
+    assert "per step" in text, "its parts are of a step all the same"
+
+
+def test_a_training_that_nobody_finished_has_no_unit(training_run):
+    failed = [replace(s, status="oom", reason="", t_ns=[], metrics={}) for s in training_run.samples]
+    assert "ms per" not in render(summarize(replace_samples(training_run, tuple(failed))))
 
 
 def rough(s):

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from sparsebench.errors import PluginError, UsageError
+from sparsebench.problem import Problem
 from sparsebench.registry import Entry
 from sparsebench.verify import Finding
 
@@ -63,6 +65,15 @@ class CaseKind(Protocol):
 
     def make(self, order: Order, backend: Any) -> Job:
         """Bind: everything up to the first call of a kernel."""
+
+
+def ask(backend: Any, problem: Problem) -> str | None:
+    """What a backend says it cannot do; an error of the kind that means a wrong case is the plugin's here."""
+    try:
+        reason: str | None = backend.unsupported(problem)
+    except UsageError as error:
+        raise PluginError(f"unsupported() raised {type(error).__name__}: {error}") from error
+    return reason
 
 
 def case_kind(name: str) -> CaseKind:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from sparsebench import verify
-from sparsebench.harness.cases.base import Order
+from sparsebench.harness.cases.base import Order, ask
 from sparsebench.harness.cells import problem_of
 from sparsebench.oracle import Oracle, Reference, load_oracle, make_oracle
+from sparsebench.patterns import make_weight
 from sparsebench.tolerance import judged_precision
 from sparsebench.verify import Finding
 
@@ -21,7 +22,9 @@ NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": 
 def unsupported(order: Order, backend: Any) -> str | None:
     """Ask the spec, then the backend."""
     problem, spec = problem_of(order.parameters), order.entries["backend"].spec
-    reason = spec.refuses(problem) or backend.unsupported(problem)
+    if problem.pattern.startswith("file:"):
+        make_weight(problem)  # raises what is wrong with the file, before work starts
+    reason = spec.refuses(problem) or ask(backend, problem)
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"unsupported() returned {type(reason).__name__}; it must return a reason or None")
     return reason
@@ -49,6 +52,7 @@ class KernelJob:
         self.x, self.grad_output, self.bias = oracle.x, oracle.grad_output, oracle.bias
         self.run: Callable[[], object] = lambda: None
         self.results: dict[str, Any] = {}
+        self.which = "forward"
 
     def verify(self) -> Finding:
         """Forward, both gradients and a second set of values, whatever pass is timed later."""
@@ -64,6 +68,7 @@ class KernelJob:
 
     def _closure(self, which: str, x: Any, bias: Any, grad_output: Any) -> Callable[[], object]:
         kernel, results = self.kernel, self.results
+        self.which = which
         results.clear()
         if which == "forward":
 
@@ -95,16 +100,20 @@ class KernelJob:
         return next((f for f in findings if not f.ok), findings[0])
 
     def _last(self) -> list[tuple[str, Any, Reference]]:
-        oracle, gradients = self.oracle, self.results.get("gradients", (None, None))
-        grad_values = gradients[1]
-        if grad_values is not None and getattr(self.kernel, "dense_grad", False):
+        """What the pass promises, whether it came or not: (name, result, reference)."""
+        oracle, gradients = self.oracle, self.results.get("gradients")
+        if not isinstance(gradients, tuple | list) or len(gradients) != 2:
+            gradients = (None, None)
+        grad_input, grad_values = gradients
+        if isinstance(grad_values, torch.Tensor) and getattr(self.kernel, "dense_grad", False):
             grad_values = oracle.weight.gather(grad_values)
+        promised = NEEDS.get(self.which, (False, False))
         found = (
-            ("forward", self.results.get("forward"), oracle.forward),
-            ("grad_input", gradients[0], oracle.grad_input),
-            ("grad_values", grad_values, oracle.grad_values),
+            (self.which in ("forward", "both"), "forward", self.results.get("forward"), oracle.forward),
+            (promised[0], "grad_input", grad_input, oracle.grad_input),
+            (promised[1], "grad_values", grad_values, oracle.grad_values),
         )
-        return [each for each in found if each[1] is not None]
+        return [each for expected, *each in found if expected]  # type: ignore[misc]
 
     def recheck(self) -> Finding:
         """Once more, with other content in the same memory."""

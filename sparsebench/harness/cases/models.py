@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparsebench.errors import DatasetMissing, UnsupportedError
+from sparsebench.errors import DatasetMissing, PluginError, UnsupportedError, UsageError
 from sparsebench.harness.cases.base import Order
 from sparsebench.nn import choose, sparse_layers, sparsify
 from sparsebench.nn.backends import BackendHandle
@@ -70,7 +70,10 @@ def unsupported(order: Order, backend: Any) -> str | None:
         return None
     subject = build(order)
     handle = BackendHandle.made(backend, order.entries["backend"].spec)
-    choices = choose(subject.model, example_input=subject.batch.inputs, backend=handle, masks=subject.masks)
+    try:
+        choices = choose(subject.model, example_input=subject.batch.inputs, backend=handle, masks=subject.masks)
+    except UsageError as error:  # the case was built above, so it is the backend that raised
+        raise PluginError(f"unsupported() raised {type(error).__name__}: {error}") from error
     if any(choice.backend is not None for choice in choices):
         return None
     reasons = [choice.reason for choice in choices]
@@ -174,12 +177,12 @@ class ModelJob:
         self.state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.truth: Truth = torch.load(order.oracle, mmap=True, weights_only=True)
 
-    def verify(self, gradients: bool = True) -> Finding:
+    def verify(self) -> Finding:
         """Logits and gradients for two sets of weights, against the dense model in float64."""
         with poisoned_memory():
             self.restore()
-            first = self._compare("first", len(self.inputs), gradients)
-        return self.recheck(gradients) if first.ok else first
+            first = self._compare("first", len(self.inputs), gradients=True)
+        return self.recheck(gradients=True) if first.ok else first
 
     def recheck(self, gradients: bool | None = None) -> Finding:
         """A few examples with the second weights: old values show here, and a kernel that drifted in the meantime."""

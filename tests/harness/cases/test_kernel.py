@@ -7,6 +7,7 @@ import pytest
 from torch import Tensor
 
 from sparsebench.discovery import Source
+from sparsebench.errors import PluginError, ProblemError
 from sparsebench.harness.cases import kernel
 from sparsebench.harness.cases.base import Order
 from sparsebench.plugin import BackendSpec, PluginInfo
@@ -65,3 +66,48 @@ def test_what_was_remembered_while_it_was_timed_is_seen_afterwards(order: Any) -
     assert "forward is off" in (job.recheck().reason or "")
     job.kernel.lazy = False
     assert job.recheck().ok
+
+
+class GivesUp(HonestKernel):
+    """Returns no gradients while it is timed."""
+
+    gone = False
+
+    def backward(self, *args: Any, **named: Any) -> Any:
+        return (None, None) if self.gone else super().backward(*args, **named)
+
+
+@pytest.mark.parametrize("which", ["backward", "both", "grad_weight"])
+def test_a_result_that_does_not_come_is_wrong(order: Any, which: str) -> None:
+    made = order()
+    job = kernel.make(made, HonestBackend(GivesUp))
+    assert job.verify().ok
+    job.prepare(CASE | {"pass": which})
+    job.run()
+    assert job.inspect().ok
+    job.kernel.gone = True
+    job.run()
+    finding = job.inspect()
+    assert not finding.ok
+    assert "None instead of a tensor" in str(finding.reason)
+
+
+class Blames(HonestBackend):
+    """Raises what means that the case is impossible."""
+
+    def unsupported(self, problem: Any) -> str | None:
+        raise ProblemError("I did not like it")
+
+
+def test_an_error_about_the_case_from_a_plugin_is_the_plugins(order: Any) -> None:
+    with pytest.raises(PluginError, match="unsupported\\(\\) raised ProblemError: I did not like it"):
+        kernel.unsupported(order(), Blames())
+
+
+def test_a_pattern_file_of_another_shape_is_the_cases_fault(order: Any, tmp_path: Path) -> None:
+    file = tmp_path / "small.smtx"
+    file.write_text("2, 3, 2\n0 1 2\n0 2\n")
+    made = order()
+    case = Order("kernel", CASE | {"pattern": f"file:{file}", "sparsity": 0.6667}, made.entries, made.oracle, "group")
+    with pytest.raises(ProblemError, match=r"small\.smtx"):
+        kernel.unsupported(case, HonestBackend())
