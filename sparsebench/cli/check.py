@@ -54,8 +54,10 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
     click.echo(_table(checked))
     for line in _details(checked, verbose):
         click.echo(line)
-    click.echo(f"\nNext: sparsebench run {_run_of(target)}")
-    return exit_code_of_statuses(c.status for c in checked)
+    code = exit_code_of_statuses(c.status for c in checked)
+    again = f"mend it, then: sparsebench check {shlex.quote(target) if target else '--all'}"
+    click.echo(f"\nNext: {again if code else f'sparsebench run {_run_of(target)}'}")
+    return code
 
 
 def _run_of(target: str | None) -> str:

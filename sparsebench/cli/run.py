@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ Examples:
 
 Next: sparsebench report latest --format markdown
 """
+SAY_SECONDS = 20.0  # between lines of progress where there is no terminal
+PLUGIN_LEFT_OUT = 4  # of a --plugin FILE: the run goes on without it, and has failed
 FORMATS = ("table", "markdown", "json")
 SELECTING = ("expression", "backends", "files", "threads", "blocks", "seed", "quick", "shard", "out")
 
@@ -117,7 +120,9 @@ def _run(session: Session, style: str) -> int:
             interrupted = True
     run = read_run(writer.folder)
     _report(run, writer.folder, style, interrupted)
-    return 130 if interrupted else _exit_code(run.samples, session.plan.peers())
+    if interrupted:
+        return 130
+    return _exit_code(run.samples, session.plan.peers()) or (PLUGIN_LEFT_OUT if _left_out(session) else 0)
 
 
 def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
@@ -135,6 +140,12 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
     if not interrupted:
         click.echo(f"Next: sparsebench report {folder} --format markdown")
         click.echo(f"      sparsebench compare BASE {folder}")
+
+
+def _left_out(session: Session) -> bool:
+    """Whether a plugin file that was named on the command line could not be used."""
+    files = set(session.options["files"])
+    return any(info.error and info.name in files for info in session.registry.plugins)
 
 
 def _exit_code(samples: Sequence[Sample], peers: set[str]) -> int:
@@ -211,6 +222,7 @@ class _Progress:
 
         self.live = sys.stderr.isatty()
         self.block = -1
+        self.said = 0.0
         self.bar = Progress(
             TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             console=Console(stderr=True), transient=True, disable=not self.live,
@@ -233,9 +245,15 @@ class _Progress:
         self.bar.update(self.task, description=f"block {block + 1}: {cell.case.name}")
         if not self.live and block != self.block:
             self.block = block
-            click.echo(f"block {block + 1}: {self.finished} of {self.total} measurements done", err=True)
+            self._say()
+
+    def _say(self) -> None:
+        self.said = time.monotonic()
+        click.echo(f"block {self.block + 1}: {self.finished} of {self.total} measurements done", err=True)
 
     def done(self, samples: Sequence[Sample]) -> None:
         """One more."""
         self.finished += 1
+        if not self.live and time.monotonic() - self.said > SAY_SECONDS:
+            self._say()
         self.bar.update(self.task, advance=1)

@@ -81,20 +81,31 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
     local = [name for name, entry in registry.backends.items() if entry.source.file in set(files) and entry.source.file]
     plan = Plan(suite, cells, {}, {}, {}, named=selection.backends)
     for cell in cells:
-        chosen = selection.backends or (*cell.case.backends, *local)
+        chosen = (*(selection.backends or cell.case.backends), *local)
         plan.variants[cell.key] = list(dict.fromkeys([suite.baseline, *chosen]))
         plan.parts[cell.key] = {
-            part: registry.find(kind, str(cell.parameters[part]))[0]
+            part: _found(registry, kind, str(cell.parameters[part]), cell)[0]
             for part, kind in PARTS.items()
             if part in cell.parameters and cell.kind != "kernel"
         }
         for variant in plan.variants[cell.key]:
             if variant not in plan.backends:
-                plan.backends[variant] = registry.find("backends", variant)
+                plan.backends[variant] = _found(registry, "backends", variant, cell, selection.backends)
             missing = plan.backends[variant][0].missing()
             if missing:
                 plan.bar(cell, variant, "skipped", missing)
     return plan
+
+
+def _found(
+    registry: Registry, kind: str, name: str, cell: Cell, asked: tuple[str, ...] = ()
+) -> tuple[Entry, dict[str, Any]]:
+    """What the registry has under a name; an error says which case wants it, unless the command line does."""
+    try:
+        return registry.find(kind, name)
+    except UsageError as error:
+        where = "--backend" if name in asked else f"case {cell.case.name!r}"
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _overridden(suite: Suite, selection: Selection) -> Suite:

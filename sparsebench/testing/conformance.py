@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,7 +48,10 @@ def run_check(backend: Backend, spec: BackendSpec, check: Check) -> CheckResult:
     except UnsupportedError as error:
         return CheckResult(check.name, "unsupported", str(error))
     except Exception as error:
-        return CheckResult(check.name, "error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.name}, {Path(last.filename).name}:{last.lineno}"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        return CheckResult(check.name, "error", f"{text} (in {where})")
     status = "ok" if finding.ok else "wrong"
     return CheckResult(check.name, status, finding.reason, finding.max_rel_err, finding.tolerance)
 

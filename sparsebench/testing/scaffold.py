@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import sysconfig
 from pathlib import Path
 
 from sparsebench.errors import UsageError
@@ -37,12 +38,19 @@ def new_backend(name: str, folder: Path) -> Path:
 
 
 def _taken(package: str) -> bool:
-    """Whether importing `package` finds a module. A folder without `__init__` is none: a package goes before it."""
+    """Whether Python or an installed package has a module of this name.
+
+    A folder without `__init__` is none: a package goes before it. A file of the user's own, such as the plugin that
+    becomes this package, is none either: an editable install has its checkout's surroundings on the path.
+    """
     try:
         spec = importlib.util.find_spec(package)
     except ValueError:  # a module that is loaded and does not say where from
         return True
-    return spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        return False
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return not Path(spec.origin).is_absolute() or any(Path(spec.origin).is_relative_to(path) for path in installed)
 
 
 def _filled(text: str, name: str, package: str) -> str:

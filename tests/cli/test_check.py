@@ -103,7 +103,7 @@ def test_wrong_comes_before_failed_in_the_exit_code(seen: Any) -> None:
 
 
 def test_it_says_what_to_do_next(seen: Any) -> None:
-    assert "Next: sparsebench run suite-smoke --plugin " in seen.out
+    assert "Next: mend it, then: sparsebench check " in seen.out
 
 
 @pytest.mark.parametrize(

@@ -26,17 +26,16 @@ def test_does_not_overwrite(call: Call, tmp_path: Path) -> None:
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_only_a_real_module_of_that_name_is_in_the_way(
+def test_only_an_installed_module_of_that_name_is_in_the_way(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site" / "just_a_folder").mkdir(parents=True)
-    (tmp_path / "site" / "real_module.py").touch()
-    (tmp_path / "site" / "real_package").mkdir()
-    (tmp_path / "site" / "real_package" / "__init__.py").touch()
+    (tmp_path / "site" / "my_own_file.py").touch()
     monkeypatch.syspath_prepend(tmp_path / "site")
     folder = str(tmp_path / "made")
-    assert call("new", "backend", "just-a-folder", "--folder", folder).code == 0
-    for name in ("real-module", "real-package", "json", "sys"):
+    for name in ("just-a-folder", "my-own-file"):
+        assert call("new", "backend", name, "--folder", folder).code == 0
+    for name in ("click", "json", "sys"):
         code, _, err = call("new", "backend", name, "--folder", folder)
         assert (code, "already has a module" in err) == (2, True), name
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sparsebench.cli.run import _exit_code
+from sparsebench.cli.run import _exit_code, _left_out
 from sparsebench.harness import session
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.suite import Suite
+from sparsebench.plugin import PluginInfo
 from sparsebench.registry import Registry
 from sparsebench.runs.records import TIMED, Sample
 from sparsebench.runs.store import Run, read_run
@@ -255,3 +256,10 @@ def test_the_worst_row_decides_the_exit_code_but_peers_do_not(statuses: list[Any
     samples = [Sample(case="a", cell={}, variant=f"v{i}", block=0, status=s) for i, s in enumerate(statuses)]
     assert _exit_code(samples, set()) == code
     assert _exit_code(samples, {sample.variant for sample in samples}) == 0
+
+
+@pytest.mark.parametrize(("named", "left_out"), [(["/a.py"], True), (["/b.py"], False), ([], False)])
+def test_a_run_without_a_plugin_file_that_was_asked_for_has_failed(named: list[str], left_out: bool) -> None:
+    registry = Registry(plugins=(PluginInfo(name="/a.py", status="quarantined", error="import failed"),))
+    plan = Plan(Suite("s", "", "torch-dense", (), "", ""), [], {}, {}, {})
+    assert _left_out(session.Session(plan, registry, {"files": named})) is left_out

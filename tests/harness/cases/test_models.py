@@ -41,6 +41,14 @@ class WrongGradValues(HonestKernel):
         return grad_input, None if grad_values is None else -grad_values
 
 
+class SlightlyWrongGradient(HonestKernel):
+    """Two percent off: a hundred thousand times what float32 does to a small model."""
+
+    def backward(self, *args: Any, **rest: Any) -> Any:
+        grad_input, grad_values = super().backward(*args, **rest)
+        return grad_input, None if grad_values is None else grad_values * 1.02
+
+
 class OneWrongValue(HonestKernel):
     def backward(self, *args: Any, **rest: Any) -> Any:
         grad_input, grad_values = super().backward(*args, **rest)
@@ -132,6 +140,7 @@ def test_the_dense_model_is_right(order: MakeOrder, kind: str) -> None:
         (WrongGradInput, "first gradients, tensor"),
         (WrongGradValues, "first gradients, tensor"),
         (OneWrongValue, "first gradients, tensor"),
+        (SlightlyWrongGradient, "first gradients, tensor"),
         (StaleValues, "second "),
         (StaleGradient, "second gradients, tensor"),
         (Unwritten, "first "),
