@@ -11,10 +11,11 @@ from typing import Any
 from sparsebench.harness import policy
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Crew
-from sparsebench.harness.server import Failure, ServerLost
+from sparsebench.harness.server import NOBODY, Failure, ServerLost
 from sparsebench.harness.vitals import stolen_ticks
 from sparsebench.runs.records import Sample
 
+STRAYS = 5  # deaths of the fork server in a block that are held against nobody
 NO_ORACLE = "the oracle could not be computed"
 
 
@@ -110,6 +111,9 @@ def _try(crew: Crew, cell: Cell, track: Track, name: str, request: dict[str, Any
     try:
         into.update(crew.ask(name, request))
     except Failure as failure:
+        if isinstance(failure, ServerLost) and failure.reason == NOBODY and crew.strays < STRAYS:
+            crew.strays += 1
+            raise
         track.failure = failure
         if isinstance(failure, ServerLost):
             crew.unfit[cell.group, name] = failure

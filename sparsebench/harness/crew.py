@@ -15,7 +15,7 @@ import psutil
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.plan import Plan
-from sparsebench.harness.server import LONGEST_FILE, Failure, Server, ServerLost, Worker
+from sparsebench.harness.server import LONGEST_FILE, NOBODY, Failure, Server, ServerLost, Worker
 from sparsebench.host import cores_allowed, memory_limit
 from sparsebench.registry import entry_to_wire
 
@@ -69,6 +69,7 @@ class Crew:
         limits = limits or Limits()
         self.seconds = limits.seconds or SECONDS
         self.workers: dict[str, Worker] = {}
+        self.strays = 0  # how often the fork server died between two rows
         self.unfit: dict[tuple[str, str], Failure] = {}  # (group, variant) that failed verification in this block
         self.memory = limits.memory or available_memory()
         (folder / "output").mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,7 @@ class Crew:
         try:
             return self._worker(variant).ask(request, seconds or self.seconds)
         except Failure as failure:
+            began = variant in self.workers
             self.dismiss(variant)
             if not self.server.lost():
                 raise
@@ -107,7 +109,7 @@ class Crew:
                 self.dismiss(other)  # it died with the server, but what its plugin started did not
             self.server.close()
             self.server = Server(environment(self.threads), self.preload)
-            raise ServerLost(failure.status, failure.reason) from None
+            raise ServerLost(failure.status, failure.reason if began else NOBODY) from None
 
     def dismiss(self, variant: str) -> None:
         """End a worker; the next request to the variant gets a fresh one."""

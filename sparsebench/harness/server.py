@@ -34,8 +34,14 @@ class Failure(Exception):
     reason: str
 
 
+NOBODY = "the fork server died between two rows, again and again"
+
+
 class ServerLost(Failure):
-    """The fork server died, and with it every worker: the row that was being computed has failed."""
+    """The fork server died, and with it every worker: the row that was being computed has failed.
+
+    With the reason `NOBODY` it died before the row began, and nobody has failed.
+    """
 
 
 class Server:
