@@ -1,0 +1,65 @@
+// One bound sparse layer: forward, both gradients, new values; linear is a convolution of one position.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "copy.h"
+#include "layout.h"
+#include "loops.h"
+#include "pattern.h"
+
+namespace sparsebench {
+
+// How a layer is computed; any plan gives the same result up to rounding.
+struct Plan {
+  int tile;            // vectors, at most loops.most_vectors
+  int images;          // packed side by side: a multiple of the lanes (by rows) or fewer (flat)
+  int forward_block;   // input planes of a block
+  int backward_block;  // output planes of a block, in grad_input
+};
+
+struct Input {
+  View x;
+  int images, height, width;
+};
+
+class Layer {
+ public:
+  // `csr` must outlive the layer; `values` [nnz] are copied. height and width are hints.
+  Layer(const Shape& shape, const Csr& csr, const float* values, const Plan& plan, const Loops& loops, int height, int width);
+  ~Layer();
+
+  void set_values(const float* values);
+  // Elements that `saved` needs for such an input: its packing, for backward.
+  std::int64_t saved_size(int images, int height, int width);
+  // out [images, out_features, ...]; bias [out_features], saved may be null.
+  void forward(const Input& input, const float* bias, const View& out, float* saved, int threads);
+  // grad_input like x, grad_values [nnz] in CSR order; either data may be null. saved: as forward filled it, or null.
+  void backward(const Input& input, const View& grad_output, const View& grad_input, float* grad_values, const float* saved,
+                int threads);
+  // Bytes of the pattern in both directions, as far as they are built.
+  std::size_t bytes() const;
+  const Plan& plan() const { return plan_; }
+
+ private:
+  struct Uses;
+  template <class Reserve, class Work>
+  void each_part(int images, int threads, const Uses& uses, Reserve&& reserve, Work&& work);
+  void prepare(int height, int width);
+  void prepare_transposed();
+  int parts(int images) const { return (images + plan_.images - 1) / plan_.images; }
+  bool streams(int images) const;
+  void stream_forward(const Input& input, const float* bias, const View& out, int threads);
+
+  Shape shape_;
+  Csr csr_;
+  Plan plan_;
+  const Loops& loops_;
+  std::uint64_t id_;
+  std::unique_ptr<Layout> layout_;
+  Pattern forward_, transposed_;
+  std::vector<std::uint16_t> narrow_;
+  bool has_transposed_ = false, fresh_transposed_ = false;
+};
+
+}  // namespace sparsebench

@@ -1,0 +1,72 @@
+// The vectors that the loops are written in: GCC's vector extensions, as wide as the instruction set that this file is
+// compiled for. Everything here has internal linkage: the linker must not hand one instruction set's copy to another.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+constexpr int MOST_VECTORS = 8;
+#elif defined(__AVX2__)
+constexpr int LANES = 8;
+constexpr int MOST_VECTORS = 8;  // 8 accumulators, or 8 vectors of grad_output and 4 sums, of 16 registers
+#else
+constexpr int LANES = 4;
+constexpr int MOST_VECTORS = 8;
+#endif
+constexpr int SIDE = LANES < 8 ? LANES : 8;  // of the squares that are transposed in registers
+
+template <int N>
+struct Floats {
+  typedef float Register __attribute__((vector_size(N * sizeof(float))));
+  typedef float Memory __attribute__((vector_size(N * sizeof(float)), aligned(sizeof(float)), may_alias));
+};
+typedef Floats<LANES>::Register Vector;
+typedef Floats<4>::Register Quad;
+typedef Floats<SIDE>::Register Side;
+
+template <int N = LANES>
+inline typename Floats<N>::Register load(const float* from) {
+  return *reinterpret_cast<const typename Floats<N>::Memory*>(from);
+}
+
+template <int N = LANES>
+inline void store(float* to, typename Floats<N>::Register value) {
+  *reinterpret_cast<typename Floats<N>::Memory*>(to) = value;
+}
+
+// x - 0 is x for every x, so GCC makes this one broadcast from memory; x + 0 it would have to add.
+inline Vector splat(float value) { return value - Vector{}; }
+
+// {sum of a, of b, of c, of d}: a tree of pairs, three levels of two shuffles and an addition, then halves.
+inline Quad sums(Floats<4>::Register a, Floats<4>::Register b, Floats<4>::Register c, Floats<4>::Register d) {
+  const auto ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const auto cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+#if defined(__AVX2__)
+inline Quad sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Register c, Floats<8>::Register d) {
+  const auto ab = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
+                  __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+  const auto cd = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13) +
+                  __builtin_shufflevector(c, d, 2, 10, 3, 11, 6, 14, 7, 15);
+  const auto all = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                   __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+  return __builtin_shufflevector(all, all, 0, 1, 2, 3) + __builtin_shufflevector(all, all, 4, 5, 6, 7);
+}
+#endif
+
+#if defined(__AVX512F__)
+inline Quad sums(Vector a, Vector b, Vector c, Vector d) {
+  const auto halves = [](Vector v) {
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  };
+  return sums(halves(a), halves(b), halves(c), halves(d));
+}
+#endif
+
+}  // namespace

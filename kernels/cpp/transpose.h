@@ -1,0 +1,63 @@
+// Transposes a matrix by squares in registers: how tensors become rows of lanes and back.
+#pragma once
+#include "loops.h"
+#include "simd.h"
+
+namespace {
+
+#if defined(__AVX2__)
+inline void transpose_square(Side (&r)[8]) {
+  Side a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    a[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int j = 0; j < 2; ++j) {
+      b[i + 2 * j] = __builtin_shufflevector(a[i + j], a[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      b[i + 2 * j + 1] = __builtin_shufflevector(a[i + j], a[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+#else
+inline void transpose_square(Side (&r)[4]) {
+  const Side a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Side c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  r[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  r[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  r[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  r[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+#endif
+
+inline void transpose_whole(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride) {
+  Side square[SIDE];
+  for (int i = 0; i < SIDE; ++i) square[i] = load<SIDE>(from + i * from_stride);
+  transpose_square(square);
+  for (int j = 0; j < SIDE; ++j) store<SIDE>(to + j * to_stride, square[j]);
+}
+
+// A square of which only `across` by `down` exists: it goes through a copy that is whole.
+inline void transpose_part(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across,
+                           int down) {
+  for (int j = 0; j < down; ++j)
+    for (int i = 0; i < across; ++i) to[j * to_stride + i] = from[i * from_stride + j];
+}
+
+// Edges of a matrix that is at least a square wide are done by a last square that overlaps the one before it.
+void transpose(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across, int down) {
+  if (across < SIDE || down < SIDE) return transpose_part(to, to_stride, from, from_stride, across, down);
+  for (int i = 0; i < across; i += SIDE) {
+    const int at_i = i + SIDE <= across ? i : across - SIDE;
+    for (int j = 0; j < down; j += SIDE) {
+      const int at_j = j + SIDE <= down ? j : down - SIDE;
+      transpose_whole(to + at_j * to_stride + at_i, to_stride, from + at_i * from_stride + at_j, from_stride);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,183 @@
+"""The `cpp` backend: checks tensors and hands their addresses to the compiled layers."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from sparsebench.builtin.backends._cpp_plan import Plan, choose_plan, with_options
+from sparsebench.kernels import _cpp
+from sparsebench.plugin import Problem, ProblemError, SparseWeight, UnsupportedError
+
+ISA_VARIABLE = "SPARSEBENCH_ISA"
+OFFSETS = 2**31  # bytes of a packing that an int32 reaches
+GRAIN = 2**17  # multiplications worth another thread
+
+
+class CppBackend:
+    """Any linear or conv2d layer in float32.
+
+    `isa` forces an instruction set, as the environment variable SPARSEBENCH_ISA does; `layout`, `tile` and `block` force
+    parts of the plan.
+    """
+
+    def __init__(
+        self, isa: str | None = None, layout: str | None = None, tile: int | None = None, block: int | None = None
+    ) -> None:
+        self.isa = isa or os.environ.get(ISA_VARIABLE) or next(iter(_cpp.isas()))
+        self._forced = {"layout": layout, "tile": tile, "block": block}
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """Why not, or None: a dtype or an instruction set without loops, or an image beyond the offsets."""
+        if self.isa not in _cpp.isas():
+            return f"this CPU does not run isa={self.isa} (it runs {', '.join(_cpp.isas())})"
+        if problem.dtype != "float32":
+            return f"its loops are compiled for float32, not for {problem.dtype}"
+        if 4 * _packed(problem, problem.height, problem.width, 1) >= OFFSETS:
+            return "one padded image takes more than 2 GiB, and offsets are int32"
+        return None
+
+    def bind(self, problem: Problem, weight: SparseWeight) -> CppKernel:
+        """A kernel with its own copy of the weight. Raises `UnsupportedError` on a CPU without the instruction set."""
+        if self.isa not in _cpp.isas():
+            raise UnsupportedError(f"this CPU does not run isa={self.isa}; it runs {', '.join(_cpp.isas())}")
+        lanes, most_vectors = _cpp.isas()[self.isa]
+        plan = choose_plan(problem, weight.values.numel(), lanes, most_vectors)
+        return CppKernel(problem, weight, self.isa, with_options(plan, self._forced, problem, lanes))
+
+
+class CppKernel:
+    """One bound weight, computed by a plan."""
+
+    def __init__(self, problem: Problem, weight: SparseWeight, isa: str, plan: Plan) -> None:
+        self.problem = problem
+        self.plan = plan
+        self.note = f"{isa} {plan.describe()}"
+        self._values_shape, self._pattern = weight.values.shape, (weight.indptr.contiguous(), weight.indices.contiguous())
+        values = weight.values.contiguous()
+        self._layer = _cpp.Layer(
+            isa, (problem.out_features, problem.in_features), problem.kernel_size, problem.stride, problem.padding,
+            problem.dilation, problem.groups, self._pattern[0].data_ptr(), self._pattern[1].data_ptr(),
+            values.data_ptr(), (plan.tile, plan.images, plan.forward_block, plan.backward_block),
+            (problem.height, problem.width),
+        )  # fmt: skip
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pattern and its values, in the directions built so far."""
+        return self._layer.nbytes
+
+    def set_values(self, values: Tensor) -> None:
+        """Take new values [nnz] in CSR order; they are copied."""
+        if values.shape != self._values_shape or values.dtype != torch.float32:
+            raise ProblemError(
+                f"values are {values.dtype} {tuple(values.shape)}, but the kernel was bound to torch.float32 "
+                f"{tuple(self._values_shape)}; bind a new one"
+            )
+        values = values.contiguous()
+        self._layer.set_values(values.data_ptr())
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [batch, in] or [N, C, H, W] -> [batch, out] or [N, out, H', W'], channels-last if x is."""
+        return self._forward(self._images(x), bias, None)
+
+    def forward_saving(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, tuple[Plan, Tensor] | None]:
+        """`forward`, and the packed x for `backward` where keeping it costs less than packing again."""
+        images = self._images(x)
+        size = self._layer.saved_size(images.shape[0], images.shape[2], images.shape[3])
+        if size == 0 or size * 4 > self.plan.most_saved:
+            return self._forward(images, bias, None), None
+        packing = torch.empty(size, dtype=torch.float32)
+        return self._forward(images, bias, packing), (self.plan, packing)
+
+    def backward(
+        self,
+        x: Tensor,
+        grad_output: Tensor,
+        needs: tuple[bool, bool] = (True, True),
+        saved: tuple[Plan, Tensor] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
+        images = self._images(x)
+        grads = self._grads(images, grad_output)
+        grad_input = _empty(images.shape, x) if needs[0] else None
+        grad_values = torch.empty(self._values_shape, dtype=torch.float32) if needs[1] else None
+        packing = saved[1] if saved is not None and saved[0] == self.plan else None
+        self._layer.backward(
+            images.data_ptr(), images.stride(), images.shape, grads.data_ptr(), grads.stride(),
+            0 if grad_input is None else grad_input.data_ptr(),
+            (0, 0, 0, 0) if grad_input is None else grad_input.stride(),
+            0 if grad_values is None else grad_values.data_ptr(),
+            0 if packing is None else packing.data_ptr(), self._threads(images),
+        )  # fmt: skip
+        return None if grad_input is None else grad_input.reshape(x.shape), grad_values
+
+    def _forward(self, images: Tensor, bias: Tensor | None, packing: Tensor | None) -> Tensor:
+        out = _empty(self._output_shape(images), images)
+        bias = None if bias is None else bias.to(torch.float32).contiguous()
+        self._layer.forward(
+            images.data_ptr(), images.stride(), images.shape, 0 if bias is None else bias.data_ptr(), out.data_ptr(),
+            out.stride(), 0 if packing is None else packing.data_ptr(), self._threads(images),
+        )  # fmt: skip
+        return out if self.problem.op == "conv2d" else out.flatten(1)
+
+    def _images(self, x: Tensor) -> Tensor:
+        """x as [images, channels, height, width], checked."""
+        problem = self.problem
+        linear = problem.op == "linear"
+        if x.dtype != torch.float32 or x.dim() != (2 if linear else 4) or x.shape[1] != problem.in_features:
+            raise ProblemError(
+                f"x is {x.dtype} {tuple(x.shape)}; {problem.describe()} takes torch.float32 "
+                f"[batch, {problem.in_features}{'' if linear else ', height, width'}]"
+            )
+        images = x[:, :, None, None] if linear else x
+        if min(self._output_shape(images)[2:]) < 1:
+            raise ProblemError(f"x is {tuple(x.shape)}: smaller than the window of {problem.describe()}")
+        if 4 * _packed(problem, images.shape[2], images.shape[3], self.plan.images) >= OFFSETS:
+            raise ProblemError(f"x is {tuple(x.shape)}: {self.plan.images} padded images take more than 2 GiB")
+        return _aligned(images)
+
+    def _grads(self, images: Tensor, grad_output: Tensor) -> Tensor:
+        """grad_output as [images, features, height', width'], checked."""
+        grads = grad_output if self.problem.op == "conv2d" else grad_output[..., None, None]
+        shape = self._output_shape(images)
+        if grads.dtype != torch.float32 or grads.shape != shape:
+            raise ProblemError(
+                f"grad_output is {grad_output.dtype} {tuple(grad_output.shape)}; this x needs torch.float32 "
+                f"{shape[: grad_output.dim()]}"
+            )
+        return _aligned(grads)
+
+    def _output_shape(self, images: Tensor) -> tuple[int, int, int, int]:
+        return (images.shape[0], self.problem.out_features, *self.problem.output_size_of(*images.shape[2:]))
+
+    def _threads(self, images: Tensor) -> int:
+        down, across = self.problem.output_size_of(images.shape[2], images.shape[3])
+        multiplications = self._values_shape[0] * images.shape[0] * down * across
+        return min(torch.get_num_threads(), 1 + multiplications // GRAIN)
+
+
+def _packed(problem: Problem, height: int, width: int, images: int) -> int:
+    """An upper bound of the elements of packed planes, of the input or of grad_output."""
+    if problem.op == "linear":
+        return max(problem.in_features, problem.out_features) * images
+    rows, columns = (
+        size + 2 * pad + dilation * kernel + stride
+        for size, pad, dilation, kernel, stride in zip(
+            (height, width), problem.padding, problem.dilation, problem.kernel_size, problem.stride, strict=True
+        )
+    )
+    return max(problem.in_features, problem.out_features) * (rows * columns * images + 64)
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Uninitialised [images, channels, height, width], channels-last if `like` is that and nothing else."""
+    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(shape, memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """x, or a copy if its elements straddle their own size (as `torch.frombuffer` can make them)."""
+    return x if x.data_ptr() % x.element_size() == 0 else x.clone()
