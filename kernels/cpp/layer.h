@@ -7,6 +7,7 @@
 #include "layout.h"
 #include "loops.h"
 #include "pattern.h"
+#include "team.h"
 
 namespace sparsebench {
 
@@ -43,11 +44,15 @@ class Layer {
 
  private:
   struct Uses;
+  struct Chunks;
   template <class Reserve, class Work>
   void each_part(int images, int threads, const Uses& uses, Reserve&& reserve, Work&& work);
   void prepare(int height, int width);
   void prepare_transposed();
   int parts(int images) const { return (images + plan_.images - 1) / plan_.images; }
+  template <class Unpack>
+  void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, const float* panel, const float* bias,
+                const Chunks& chunks, float* product, const Team& team, std::vector<Counter>& counters, Unpack&& unpack) const;
   bool streams(int images) const;
   void stream_forward(const Input& input, const float* bias, const View& out, int threads);
 

@@ -68,17 +68,19 @@ void pack_grad(const Packer& packer, const View& grad_output, float* planes, con
        {packer.used, last - first, layout.down.outputs, layout.across.outputs}, packer.loops);
 }
 
-void unpack_output(const Packer& packer, const View& out, const float* product, const Team& team) {
+void unpack_output(const Packer& packer, const View& out, const float* product, Range channels, const Team& team) {
   const Layout& layout = packer.layout;
-  const auto [first, last] = team.share(packer.shape.out_features);
-  const View from = {const_cast<float*>(product) + first * layout.output_lanes,
+  const auto [begin, end] = team.share(channels.end - channels.begin);
+  const int first = channels.begin + begin, last = channels.begin + end;
+  const View from = {const_cast<float*>(product) + begin * layout.output_lanes,
                      {1, layout.output_lanes, layout.output_width * layout.images, layout.images}};
   copy(channels_from(out, first), from, {packer.used, last - first, layout.down.outputs, layout.across.outputs}, packer.loops);
 }
 
-void unpack_input(const Packer& packer, const View& grad_input, const float* product, const Team& team) {
+void unpack_input(const Packer& packer, const View& grad_input, const float* product, Range channels, const Team& team) {
   const Layout& layout = packer.layout;
-  const auto [first, last] = team.share(packer.shape.in_features);
+  const auto [begin, end] = team.share(channels.end - channels.begin);
+  const int first = channels.begin + begin, last = channels.begin + end;
   const View mine = channels_from(grad_input, first);
   const Size size = {packer.used, last - first, layout.down.size, layout.across.size};
   if (layout.phases < layout.down.stride * layout.across.stride) {
@@ -87,7 +89,7 @@ void unpack_input(const Packer& packer, const View& grad_input, const float* pro
   }
   for (int index = 0; index < layout.phases; ++index) {
     const Phase phase = phase_of(layout, mine, index, layout.input_width, layout.down.first, layout.across.first);
-    float* from = const_cast<float*>(product) + (std::int64_t{first} * layout.phases + index) * layout.input_lanes + phase.begin;
+    float* from = const_cast<float*>(product) + (std::int64_t{begin} * layout.phases + index) * layout.input_lanes + phase.begin;
     copy(every(mine, layout, phase.pixel),
          {from, {1, layout.input_lanes * layout.phases, layout.input_width * layout.images, layout.images}},
          {packer.used, last - first, phase.rows, phase.columns}, packer.loops);

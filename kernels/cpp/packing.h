@@ -2,6 +2,7 @@
 #pragma once
 #include "copy.h"
 #include "layout.h"
+#include "pattern.h"
 #include "team.h"
 
 namespace sparsebench {
@@ -22,9 +23,9 @@ inline View images_from(const View& view, std::int64_t begin) { return {view.dat
 void pack_input(const Packer& packer, const View& x, float* planes, const Team& team, bool clear);
 // grad_output [used, out_features, height', width'] as planes that are zero but for outputs.
 void pack_grad(const Packer& packer, const View& grad_output, float* planes, const Team& team, bool clear);
-// out [used, out_features, height', width'] from a product over the outputs.
-void unpack_output(const Packer& packer, const View& out, const float* product, const Team& team);
-// grad_input [used, in_features, height, width] from a product over the inputs.
-void unpack_input(const Packer& packer, const View& grad_input, const float* product, const Team& team);
+// Channels of out [used, out_features, height', width'] from their rows of a product over the outputs.
+void unpack_output(const Packer& packer, const View& out, const float* product, Range channels, const Team& team);
+// Channels of grad_input [used, in_features, height, width] from their rows of a product over the inputs.
+void unpack_input(const Packer& packer, const View& grad_input, const float* product, Range channels, const Team& team);
 
 }  // namespace sparsebench

@@ -74,14 +74,14 @@ void weigh_rows(Pattern& pattern) {
 
 }  // namespace
 
-std::pair<int, int> Pattern::share(int part, int parts) const {
+Range Pattern::share(int part, int parts, Range among) const {
+  const auto begin = weight_of_rows.begin() + among.begin, end = weight_of_rows.begin() + among.end;
   const auto bound = [&](int k) {
-    if (k == parts) return rows;
-    const std::int64_t wanted = weight_of_rows.back() / parts * k;
-    return static_cast<int>(std::lower_bound(weight_of_rows.begin(), weight_of_rows.end() - 1, wanted) -
-                            weight_of_rows.begin());
+    if (k == 0) return among.begin;
+    if (k == parts) return among.end;
+    return static_cast<int>(std::lower_bound(begin, end, *begin + (*end - *begin) * k / parts) - weight_of_rows.begin());
   };
-  return {part == 0 ? 0 : bound(part), bound(part + 1)};
+  return {bound(part), bound(part + 1)};
 }
 
 std::size_t Pattern::bytes() const {

@@ -16,6 +16,11 @@ struct Csr {
   const std::int32_t* indices;
 };
 
+// Rows [begin, end) of a pattern.
+struct Range {
+  int begin, end;
+};
+
 // Planes [.., ..) as the rows [row_begin, row_end) read them; its first start is starts[first_start].
 struct Block {
   int row_begin, row_end;
@@ -33,8 +38,8 @@ struct Pattern {
   std::vector<float> values;
   std::vector<std::int64_t> weight_of_rows;  // running sum of what rows cost, to share them out: [rows + 1]
 
-  // Rows [.., ..) of share `part` of `parts`, shares being equal in non-zeros.
-  std::pair<int, int> share(int part, int parts) const;
+  // Share `part` of `parts` of some rows, shares being equal in non-zeros.
+  Range share(int part, int parts, Range among) const;
   std::size_t bytes() const;
 };
 

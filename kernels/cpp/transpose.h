@@ -48,16 +48,32 @@ inline void transpose_part(float* to, std::ptrdiff_t to_stride, const float* fro
     for (int i = 0; i < across; ++i) to[j * to_stride + i] = from[i * from_stride + j];
 }
 
-// Edges of a matrix that is at least a square wide are done by a last square that overlaps the one before it.
+// Squares [i, i_end) by [j, j_end) of an `across` by `down` matrix that is at least a square wide; edges are done by a last
+// square that overlaps the one before it.
+inline void transpose_patch(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across,
+                            int down, int i, int j, int i_end, int j_end, bool across_first) {
+  const auto square = [&](int i, int j) {
+    const int at_i = i + SIDE <= across ? i : across - SIDE, at_j = j + SIDE <= down ? j : down - SIDE;
+    transpose_whole(to + at_j * to_stride + at_i, to_stride, from + at_i * from_stride + at_j, from_stride);
+  };
+  if (across_first) {
+    for (int b = j; b < j_end && b < down; b += SIDE)
+      for (int a = i; a < i_end && a < across; a += SIDE) square(a, b);
+  } else {
+    for (int a = i; a < i_end && a < across; a += SIDE)
+      for (int b = j; b < j_end && b < down; b += SIDE) square(a, b);
+  }
+}
+
+// By patches of 16 x 16, whole cache lines on both sides. Within a patch, lines of the side with the larger stride are finished
+// first: at a stride of some KiB they all fall into one set of the cache and would push each other out.
 void transpose(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across, int down) {
   if (across < SIDE || down < SIDE) return transpose_part(to, to_stride, from, from_stride, across, down);
-  for (int i = 0; i < across; i += SIDE) {
-    const int at_i = i + SIDE <= across ? i : across - SIDE;
-    for (int j = 0; j < down; j += SIDE) {
-      const int at_j = j + SIDE <= down ? j : down - SIDE;
-      transpose_whole(to + at_j * to_stride + at_i, to_stride, from + at_i * from_stride + at_j, from_stride);
-    }
-  }
+  constexpr int PATCH = 16;
+  const bool across_first = to_stride > from_stride;
+  for (int i = 0; i < across; i += PATCH)
+    for (int j = 0; j < down; j += PATCH)
+      transpose_patch(to, to_stride, from, from_stride, across, down, i, j, i + PATCH, j + PATCH, across_first);
 }
 
 }  // namespace
