@@ -4,18 +4,21 @@
 #include <cstddef>
 #include <cstdint>
 
+// Floats of a vector. Given from outside, it forces a width upon an instruction set that has another, for tests.
+#if !defined(SPARSEBENCH_LANES)
+#if defined(__AVX512F__)
+#define SPARSEBENCH_LANES 16
+#elif defined(__AVX2__)
+#define SPARSEBENCH_LANES 8
+#else
+#define SPARSEBENCH_LANES 4
+#endif
+#endif
+
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-constexpr int MOST_VECTORS = 8;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-constexpr int MOST_VECTORS = 8;  // 8 accumulators, or 8 vectors of grad_output and 4 sums, of 16 registers
-#else
-constexpr int LANES = 4;
-constexpr int MOST_VECTORS = 8;
-#endif
+constexpr int LANES = SPARSEBENCH_LANES;
+constexpr int MOST_VECTORS = 8;  // 8 sums, or 8 vectors of grad_output and 4 sums: what 16 registers hold
 constexpr int SIDE = LANES < 8 ? LANES : 8;  // of the squares that are transposed in registers
 
 template <int N>
@@ -40,6 +43,18 @@ inline void store(float* to, typename Floats<N>::Register value) {
 // x - 0 is x for every x, so GCC makes this one broadcast from memory; x + 0 it would have to add.
 inline Vector splat(float value) { return value - Vector{}; }
 
+#if SPARSEBENCH_LANES >= 8
+inline Floats<8>::Register together(Floats<4>::Register low, Floats<4>::Register high) {
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+#endif
+
+#if SPARSEBENCH_LANES >= 16
+inline Vector together(Floats<8>::Register low, Floats<8>::Register high) {
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+#endif
+
 // {sum of a, of b, of c, of d}: a tree of pairs, three levels of two shuffles and an addition, then halves.
 inline Quad sums(Floats<4>::Register a, Floats<4>::Register b, Floats<4>::Register c, Floats<4>::Register d) {
   const auto ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
@@ -47,7 +62,7 @@ inline Quad sums(Floats<4>::Register a, Floats<4>::Register b, Floats<4>::Regist
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-#if defined(__AVX2__)
+#if SPARSEBENCH_LANES >= 8
 inline Quad sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Register c, Floats<8>::Register d) {
   const auto ab = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
                   __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
@@ -59,7 +74,7 @@ inline Quad sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Regist
 }
 #endif
 
-#if defined(__AVX512F__)
+#if SPARSEBENCH_LANES >= 16
 inline Quad sums(Vector a, Vector b, Vector c, Vector d) {
   const auto halves = [](Vector v) {
     return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +

@@ -8,20 +8,45 @@ namespace {
 
 using sparsebench::Stream;
 
+// Four columns: of narrow ones, one load brings all four.
+inline Quad gather_four(const float* x, const std::uint16_t* columns) {
+  std::uint64_t four;
+  __builtin_memcpy(&four, columns, sizeof four);
+  return Quad{x[four & 0xffff], x[four >> 16 & 0xffff], x[four >> 32 & 0xffff], x[four >> 48]};
+}
+
+inline Quad gather_four(const float* x, const std::int32_t* columns) {
+  return Quad{x[columns[0]], x[columns[1]], x[columns[2]], x[columns[3]]};
+}
+
+template <class Index>
+inline Vector gather(const float* x, const Index* columns) {
+#if SPARSEBENCH_LANES >= 16
+  return together(together(gather_four(x, columns), gather_four(x, columns + 4)),
+                  together(gather_four(x, columns + 8), gather_four(x, columns + 12)));
+#elif SPARSEBENCH_LANES >= 8
+  return together(gather_four(x, columns), gather_four(x, columns + 4));
+#else
+  return gather_four(x, columns);
+#endif
+}
+
+// Loads of x, put together in registers, and one multiply-add for all of them: scalar code would load each value alone, too.
 template <class Index>
 inline void stream_rows(const Stream& s, const Index* columns, const float* x, const float* bias, float* out) {
   for (int row = 0; row < s.rows; ++row) {
     std::int32_t k = s.starts[row];
     const std::int32_t end = s.starts[row + 1];
-    float a = 0, b = 0, c = 0, d = 0;
-    for (; k + 3 < end; k += 4) {
-      a += s.values[k] * x[columns[k]];
-      b += s.values[k + 1] * x[columns[k + 1]];
-      c += s.values[k + 2] * x[columns[k + 2]];
-      d += s.values[k + 3] * x[columns[k + 3]];
+    Vector even = {}, odd = {};
+    for (; k + 2 * LANES <= end; k += 2 * LANES) {
+      even += load(s.values + k) * gather(x, columns + k);
+      odd += load(s.values + k + LANES) * gather(x, columns + k + LANES);
     }
-    for (; k < end; ++k) a += s.values[k] * x[columns[k]];
-    out[row] = (bias ? bias[row] : 0.0f) + ((a + b) + (c + d));
+    even += odd;
+    float sum = bias ? bias[row] : 0.0f;
+    for (int lane = 0; lane < LANES; ++lane) sum += even[lane];
+    for (; k < end; ++k) sum += s.values[k] * x[columns[k]];
+    out[row] = sum;
   }
 }
 

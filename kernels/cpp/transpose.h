@@ -5,7 +5,7 @@
 
 namespace {
 
-#if defined(__AVX2__)
+#if SPARSEBENCH_LANES >= 8
 inline void transpose_square(Side (&r)[8]) {
   Side a[8], b[8];
   for (int i = 0; i < 8; i += 2) {

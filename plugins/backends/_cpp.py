@@ -173,9 +173,14 @@ def _packed(problem: Problem, height: int, width: int, images: int) -> int:
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Uninitialised [images, channels, height, width], channels-last if `like` is that and nothing else."""
-    last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-    return torch.empty(shape, memory_format=torch.channels_last if last else torch.contiguous_format)
+    """Uninitialised [images, channels, height, width], laid out as `like`: channels-last, features by batch, or plain."""
+    if like.is_contiguous():
+        return torch.empty(shape)
+    if like.is_contiguous(memory_format=torch.channels_last):
+        return torch.empty(shape, memory_format=torch.channels_last)
+    if like.shape[2:] == shape[2:] == (1, 1) and like.stride(0) == 1:
+        return torch.empty((shape[1], shape[0], 1, 1)).transpose(0, 1)
+    return torch.empty(shape)
 
 
 def _aligned(x: Tensor) -> Tensor:

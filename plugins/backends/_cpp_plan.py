@@ -1,4 +1,9 @@
-"""How `cpp` computes a problem: tile, layout and blocks, from a small cost model."""
+"""How `cpp` computes a problem: layout, tile and blocks, from a small cost model of one core's caches and loops.
+
+Costs are cycles per non-zero and vector of lanes. A sum in registers takes one load per fused multiply-add: two a cycle
+from L1, one from L2. A block of planes keeps its part of the packed input in L1, but makes every row begin once more:
+its sums are loaded and stored, and the end of a short loop is mispredicted.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,13 @@ from typing import Any
 from sparsebench.plugin import Problem
 
 ALL = 2**30  # planes of a block that never ends
-PANEL_BYTES = 24 * 2**10  # of the packed input that one block of planes should take in L1
+BLOCKS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, ALL)
+L1_BYTES = 30 * 2**10  # what a block may take of 32 KiB
+FROM_L1, FROM_L2 = 0.5, 1.4  # cycles per load of a vector; L2's pieces come in random order
+PER_NON_ZERO = 1.0  # cycles for its index, its value and the loop
+PER_ROW = 16.0  # cycles for the loop that ends, beside two for each vector of sums
+WASTE = 1.25  # lanes without an image, as a factor of time, that aligned loads make up for
+SMALL_BATCH = 2  # vectors x, one after the other, read the whole weight each
 
 
 @dataclass(frozen=True)
@@ -24,27 +35,54 @@ class Plan:
 
     def describe(self) -> str:
         """Short text for a note: 'tile 8, 8 images, blocks of 32'."""
-        blocks = [("all" if b >= ALL else str(b)) for b in (self.forward_block, self.backward_block)]
-        return f"tile {self.tile}, {self.images} images, blocks {'/'.join(dict.fromkeys(blocks))}"
+        blocks = ["all" if block >= ALL else str(block) for block in (self.forward_block, self.backward_block)]
+        return f"tile {self.tile}, {self.images} images, blocks of {'/'.join(dict.fromkeys(blocks))}"
 
 
 def choose_plan(problem: Problem, nnz: int, lanes: int, most_vectors: int) -> Plan:
-    """The plan for a problem on vectors of `lanes` floats."""
+    """The plan for a problem on vectors of `lanes` floats, tiles of at most `most_vectors`."""
+    density = nnz / max(1, problem.out_features * problem.columns)
     if problem.op == "linear":
-        return _linear(problem, lanes, most_vectors)
-    return _convolution(problem, lanes, most_vectors)
+        return _linear(problem, density, lanes, most_vectors)
+    return _convolution(problem, density, lanes, most_vectors)
 
 
-def _linear(problem: Problem, lanes: int, most_vectors: int) -> Plan:
+def _linear(problem: Problem, density: float, lanes: int, most_vectors: int) -> Plan:
+    if problem.batch <= SMALL_BATCH:
+        return Plan(1, lanes, ALL, ALL, ALL)
     vectors = -(-problem.batch // lanes)
-    parts = -(-vectors // most_vectors)
-    tile = -(-vectors // parts)
-    return Plan(tile, tile * lanes, ALL, ALL, ALL)
+    tile = -(-vectors // -(-vectors // most_vectors))
+    plane = tile * lanes * 4
+    forward = best_block(problem.in_features, plane, density, tile)
+    backward = best_block(problem.out_features, plane, density, tile)
+    return Plan(tile, tile * lanes, forward, backward, ALL)
 
 
-def _convolution(problem: Problem, lanes: int, most_vectors: int) -> Plan:
-    images = lanes if problem.batch >= lanes else 1
-    return Plan(most_vectors, images, 32, 32, 0)
+def _convolution(problem: Problem, density: float, lanes: int, most_vectors: int) -> Plan:
+    taps = problem.kernel_size[0] * problem.kernel_size[1]
+    # Without a window every load is aligned either way, and one image's planes and results fit in L2.
+    pointwise = taps == 1 and problem.stride == (1, 1) and problem.padding == (0, 0)
+    by_rows = not pointwise and -(-problem.batch // lanes) * lanes <= WASTE * problem.batch
+    tile, images = most_vectors, lanes if by_rows else 1
+    # A tile of outputs reads, of every plane, a row of positions for each row of the window.
+    positions = tile if by_rows else tile * lanes
+    plane = problem.kernel_size[0] * (positions + problem.kernel_size[1] - 1) * images * 4
+    forward = best_block(problem.in_features // problem.groups, plane, density * taps, tile)
+    backward = best_block(problem.out_features // problem.groups, plane, density * taps, tile)
+    return Plan(tile, images, forward, backward, 0)
+
+
+def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> int:
+    """Planes of a block: the cheapest for rows with so many `non_zeros` per plane, of which a tile reads `plane_bytes`."""
+
+    def cost(block: int) -> float:
+        held = min(block, planes)
+        hits = min(1.0, L1_BYTES / (held * plane_bytes))
+        per_row = PER_ROW + 2 * tile if held < planes else 0.0
+        load = tile * (hits * FROM_L1 + (1 - hits) * FROM_L2)
+        return load + PER_NON_ZERO + per_row / max(held * non_zeros, 1e-9)
+
+    return min(BLOCKS, key=cost)
 
 
 def with_options(plan: Plan, forced: Mapping[str, Any], problem: Problem, lanes: int) -> Plan:

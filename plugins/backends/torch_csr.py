@@ -15,5 +15,6 @@ def sparsebench_backends() -> list[BackendSpec]:
             load="sparsebench.builtin.backends._torch_csr:TorchCsr",
             ops=("linear", "conv2d"),
             dtypes=("float32", "float64"),
+            peer=True,
         )
     ]
