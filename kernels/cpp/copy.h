@@ -13,6 +13,9 @@ struct View {
   std::array<std::int64_t, 4> stride;
 };
 
+// The tensor from image `begin` on.
+inline View images_from(const View& view, std::int64_t begin) { return {view.data + begin * view.stride[0], view.stride}; }
+
 typedef std::array<std::int64_t, 4> Size;
 
 // to[...] = from[...]; neither overlaps the other.

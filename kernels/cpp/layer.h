@@ -24,6 +24,15 @@ struct Input {
   int images, height, width;
 };
 
+// The columns that entries read, for products with one vector: 16 bits each where that is enough.
+struct Columns {
+  std::vector<std::uint16_t> narrow;
+  std::vector<std::int32_t> wide;
+
+  bool empty() const { return narrow.empty() && wide.empty(); }
+  std::size_t bytes() const { return 2 * narrow.size() + 4 * wide.size(); }
+};
+
 class Layer {
  public:
   // `csr` must outlive the layer; `values` [nnz] are copied. height and width are hints.
@@ -55,6 +64,7 @@ class Layer {
                 const Chunks& chunks, float* product, const Team& team, std::vector<Counter>& counters, Unpack&& unpack) const;
   bool streams(int images) const;
   void stream_forward(const Input& input, const float* bias, const View& out, int threads);
+  void stream_backward(const Input& input, const View& grad_output, const View& grad_input, float* grad_values, int threads);
 
   Shape shape_;
   Csr csr_;
@@ -63,7 +73,7 @@ class Layer {
   std::uint64_t id_;
   std::unique_ptr<Layout> layout_;
   Pattern forward_, transposed_;
-  std::vector<std::uint16_t> narrow_;
+  Columns columns_, transposed_columns_;
   bool has_transposed_ = false, fresh_transposed_ = false;
 };
 

@@ -12,5 +12,5 @@
 #define TEXT(a) QUOTED(a)
 
 constinit const sparsebench::Loops sparsebench::TABLE(SPARSEBENCH_ISA) = {
-    TEXT(SPARSEBENCH_ISA), LANES, MOST_VECTORS, multiply, sample, transpose, stream,
+    TEXT(SPARSEBENCH_ISA), LANES, MOST_VECTORS, multiply, sample, transpose, stream, outer,
 };

@@ -30,6 +30,7 @@ struct Sample {
   float* grad_values;           // in CSR order; added to
 };
 
+// Rows of non-zeros and the columns they read, for one vector; `starts` as in Rows.
 struct Stream {
   int rows;
   const std::int32_t* starts;
@@ -50,6 +51,8 @@ struct Loops {
                     int down);
   // out[r] = bias[r] + sum of values * x[column], over the rows of one vector x
   void (*stream)(const Stream&, const float* x, const float* bias, float* out);
+  // grad_values[k] += grad_output[row] * x[column]
+  void (*outer)(const Stream&, const float* x, const float* grad_output, float* grad_values);
 };
 
 extern const Loops loops_base;

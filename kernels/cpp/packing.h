@@ -15,9 +15,6 @@ struct Packer {
   int used;
 };
 
-// The tensor from image `begin` on.
-inline View images_from(const View& view, std::int64_t begin) { return {view.data + begin * view.stride[0], view.stride}; }
-
 // x [used, in_features, height, width] as planes (channel, phase) that are zero but for pixels; `clear` says whether the
 // planes may hold anything else but what the same layer packed before.
 void pack_input(const Packer& packer, const View& x, float* planes, const Team& team, bool clear);

@@ -1,4 +1,6 @@
 // Forward and backward of a layer: pack, multiply or sample tile by tile, unpack.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "layer.h"
@@ -9,8 +11,12 @@ namespace sparsebench {
 
 namespace {
 
-// Of 512 KiB: while the packed planes take this much, a chunk of the product is unpacked before it leaves the cache.
-constexpr std::int64_t PANEL_FLOATS = 80 * 1024, CHUNK_FLOATS = 32 * 1024;
+std::int64_t floats_of_l2() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);  // 0 or less where it is not known
+  return std::max(bytes, 256L * 1024) / static_cast<std::int64_t>(sizeof(float));
+}
+
+const std::int64_t L2_FLOATS = floats_of_l2();
 
 // Images that are packed together.
 struct Part {
@@ -31,8 +37,9 @@ struct Layer::Chunks {
   std::int64_t lanes;
 
   Chunks(std::int64_t panel, int channels, int rows, std::int64_t lanes) : channels(channels), rows(rows), lanes(lanes) {
-    const std::int64_t fit = std::max<std::int64_t>(1, CHUNK_FLOATS / (lanes * rows));
-    at_once = panel > PANEL_FLOATS ? channels : static_cast<int>(std::min<std::int64_t>(channels, fit));
+    // A chunk is unpacked before it leaves L2. Where the packed planes do not fit there, every chunk would read them anew.
+    const std::int64_t fit = std::max<std::int64_t>(1, L2_FLOATS / 4 / (lanes * rows));
+    at_once = panel > L2_FLOATS / 8 * 5 ? channels : static_cast<int>(std::min<std::int64_t>(channels, fit));
   }
   int count() const { return (channels + at_once - 1) / at_once; }
   Range operator[](int index) const { return {index * at_once, std::min(channels, (index + 1) * at_once)}; }
@@ -128,6 +135,8 @@ void Layer::backward(const Input& input, const View& grad_output, const View& gr
   const bool wants_input = grad_input.data != nullptr, wants_values = grad_values != nullptr;
   if (wants_input) prepare_transposed();
   if (wants_values) std::fill_n(grad_values, csr_.indptr[shape_.out_features], 0.0f);
+  if (streams(input.images) && (!wants_input || transposed_.blocks.size() == 1))
+    return stream_backward(input, grad_output, grad_input, grad_values, threads);
   const Layout& layout = *layout_;
   const std::int64_t packed = layout.packed_input(shape_), packed_grad = layout.packed_grad(shape_);
   const Chunks chunks(packed_grad, shape_.in_features, layout.phases, layout.input_lanes);

@@ -1,5 +1,5 @@
-// out = bias + W x for one vector x: every weight is read once, so what counts is how few bytes it takes and how many
-// loads of x are in flight.
+// Products with one vector: out = bias + W x, and the gradient of the values. Every weight is used once, so what counts is how
+// few bytes it takes and how many loads of x are in flight.
 #pragma once
 #include "loops.h"
 #include "simd.h"
@@ -50,9 +50,26 @@ inline void stream_rows(const Stream& s, const Index* columns, const float* x, c
   }
 }
 
+template <class Index>
+inline void outer_rows(const Stream& s, const Index* columns, const float* x, const float* grad_output, float* grad_values) {
+  for (int row = 0; row < s.rows; ++row) {
+    std::int32_t k = s.starts[row];
+    const std::int32_t end = s.starts[row + 1];
+    const Vector factor = splat(grad_output[row]);
+    for (; k + LANES <= end; k += LANES)
+      store(grad_values + k, load(grad_values + k) + factor * gather(x, columns + k));
+    for (; k < end; ++k) grad_values[k] += grad_output[row] * x[columns[k]];
+  }
+}
+
 void stream(const Stream& s, const float* x, const float* bias, float* out) {
   if (s.narrow) return stream_rows(s, s.narrow, x, bias, out);
   return stream_rows(s, s.wide, x, bias, out);
+}
+
+void outer(const Stream& s, const float* x, const float* grad_output, float* grad_values) {
+  if (s.narrow) return outer_rows(s, s.narrow, x, grad_output, grad_values);
+  return outer_rows(s, s.wide, x, grad_output, grad_values);
 }
 
 }  // namespace
