@@ -28,6 +28,14 @@ class RunError(SparsebenchError):
     """A run folder cannot be read, resumed or written."""
 
 
+class PlansError(SparsebenchError):
+    """Plans cannot be kept, or what is kept cannot be read; the message names the file or folder."""
+
+
+class PlansWarning(UserWarning):
+    """Kept plans are not used, for a reason that a person can mend."""
+
+
 class DatasetMissing(SparsebenchError):
     """A data set is not on this machine; the message says how to get it."""
 

@@ -94,9 +94,13 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def code_hash() -> str:
-    """SHA-256 over the installed package's .py and compiled files; equal files give it in any install."""
-    return hash_files(_code_files())
+def code_hash(*parts: str) -> str:
+    """SHA-256 over the installed package's .py and compiled files; equal files give it in any install.
+
+    With `parts` over those alone whose names begin with one of them: "sparsebench.kernels/".
+    """
+    files = _code_files()
+    return hash_files({name: path for name, path in files.items() if name.startswith(parts or "")})
 
 
 def hash_files(files: Mapping[str, Path]) -> str:

@@ -24,6 +24,7 @@ from sparsebench.problem import Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sparsebench.plans import tuned_plan
     from sparsebench.pruning.host import Context, Update
     from sparsebench.pruning.masks import prunable, top_k_mask
     from sparsebench.training.data import Examples, Splits
@@ -41,11 +42,12 @@ _LAZY = {
     "Update": "sparsebench.pruning.host",
     "prunable": "sparsebench.pruning.masks",
     "top_k_mask": "sparsebench.pruning.masks",
+    "tuned_plan": "sparsebench.plans",
 }
 __all__ = [
     "API", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Context", "DatasetCorrupt", "DatasetMissing",
     "DatasetSpec", "Examples", "Kernel", "MethodSpec", "ModelSpec", "Problem", "ProblemError", "SparseWeight", "Splits",
-    "UnsupportedError", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask",
+    "UnsupportedError", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask", "tuned_plan",
 ]  # fmt: skip
 
 
@@ -158,6 +160,13 @@ class Backend(Protocol):
     """What `BackendSpec.load` gives.
 
     Optional: `dense = True` says that this backend is torch's own dense layer: model cases leave layers as they are.
+
+    Optional: `plans(problem) -> Sequence[Mapping[str, str | int]]` gives the plans worth measuring for a problem, the
+    first of them what `bind` would choose itself; none or one means that there is nothing to measure. A plan chooses
+    from the spec's `options`, and is a backend of its own: `sparsebench tune` loads `name@tile=4,layout=packed` for
+    {"tile": 4, "layout": "packed"}, verifies it, and races it. What won is there for `bind` to ask for:
+    `tuned_plan(name, problem)`, None if nobody measured the problem here. Options that `load` was called with go
+    before a tuned plan, and a kernel's `note` says which plan it uses.
     """
 
     def unsupported(self, problem: Problem) -> str | None:

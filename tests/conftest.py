@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sparsebench.runs.records import CellInfo, RunInfo, Sample
 from sparsebench.runs.store import Run
 
+os.environ["SPARSEBENCH_PLANS"] = ""  # what its user has tuned on this machine must not decide a test
 HOST = {"fingerprint": {"cpu": "AMD EPYC 7713", "cores_allowed": 2, "libraries": {"torch": "2.13"}}}
 TIMES = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
 

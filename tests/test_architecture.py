@@ -15,13 +15,14 @@ LEVELS = (
     ("plugin",),
     ("records",),
     ("discovery",),
-    ("probing",),
+    ("probing", "plans"),
     ("registry",),
     ("weight", "state"),
     ("patterns",),
     ("oracle", "tolerance"),
     ("verify",),
     ("kernels",),
+    ("ceilings",),
     ("nn",),
     ("pruning",),
     ("training",),
@@ -37,7 +38,7 @@ BENCHMARK_WING = {"testing", "harness", "runs", "report", "formats", "cli"}
 READS_ONLY_RECORDS = {"errors", "records", "runs", "report", "formats"}
 LIGHT = {
     "errors", "lifeline", "problem", "plugin", "discovery", "probing", "registry", "host", "records", "runs", "report",
-    "formats", "cli",
+    "formats", "cli", "ceilings", "plans",
 }  # fmt: skip
 HEAVY = {"torch", "numpy", "scipy", "sklearn"}
 SOURCES = {"sparsebench": ROOT / "sparsebench", "sparsebench.builtin": ROOT / "plugins"}

@@ -52,16 +52,15 @@ class Layer {
   const Plan& plan() const { return plan_; }
 
  private:
-  struct Uses;
+  struct Part;
   struct Chunks;
-  template <class Reserve, class Work>
-  void each_part(int images, int threads, const Uses& uses, Reserve&& reserve, Work&& work);
+  Part part(int index, int images) const;
+  template <class Unpack>
+  void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, const float* panel, const float* bias,
+                const Chunks& chunks, float* product, const Team& team, Counter* counters, Unpack&& unpack) const;
   void prepare(int height, int width);
   void prepare_transposed();
   int parts(int images) const { return (images + plan_.images - 1) / plan_.images; }
-  template <class Unpack>
-  void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, const float* panel, const float* bias,
-                const Chunks& chunks, float* product, const Team& team, std::vector<Counter>& counters, Unpack&& unpack) const;
   bool streams(int images) const;
   void stream_forward(const Input& input, const float* bias, const View& out, int threads);
   void stream_backward(const Input& input, const View& grad_output, const View& grad_input, float* grad_values, int threads);

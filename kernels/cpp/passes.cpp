@@ -1,4 +1,8 @@
 // Forward and backward of a layer: pack, multiply or sample tile by tile, unpack.
+//
+// The images are packed in parts. Parts that touch nothing in common are one member's each, from packing to unpacking, if
+// that keeps the team busy; else the team shares every part, with barriers between its stages. A value's gradient is a sum
+// over all parts that one member owns, so backward packs a wave of parts before it samples them: two barriers a wave.
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +15,8 @@ namespace sparsebench {
 
 namespace {
 
+constexpr std::int64_t WAVE_FLOATS = 8 * 1024 * 1024;
+
 std::int64_t floats_of_l2() {
   const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);  // 0 or less where it is not known
   return std::max(bytes, 256L * 1024) / static_cast<std::int64_t>(sizeof(float));
@@ -18,18 +24,15 @@ std::int64_t floats_of_l2() {
 
 const std::int64_t L2_FLOATS = floats_of_l2();
 
-// Images that are packed together.
-struct Part {
-  int index, begin, used;
-  bool clear_input, clear_grad;  // whether the scratch may hold anything but this layer's padding
-};
-
-struct Pieces {
-  std::vector<Counter> product;  // of each chunk
-  Counter values;
-};
+// Whether each member can take whole parts: few that do not divide evenly would keep somebody waiting.
+bool one_each(int parts, int threads) { return parts >= threads && (parts % threads == 0 || parts >= 4 * threads); }
 
 }  // namespace
+
+// Images [begin, begin + used).
+struct Layer::Part {
+  int index, begin, used;
+};
 
 // Rows of a product that are computed and unpacked before the next: whole channels, of `rows` rows of `lanes` each.
 struct Layer::Chunks {
@@ -46,60 +49,21 @@ struct Layer::Chunks {
   std::int64_t floats() const { return lanes * rows * at_once; }
 };
 
-// What a pass packs into scratch, and whether its parts touch nothing in common.
-struct Layer::Uses {
-  bool independent, input, grad;
-  int chunks;
-};
-
-// Calls work(part, scratch, team, pieces) for every part of the images.
-//
-// If the parts are independent and keep all threads busy, each is one thread's from beginning to end; else the team
-// shares every part. `reserve` makes room in one member's scratch.
-template <class Reserve, class Work>
-void Layer::each_part(int images, int threads, const Uses& uses, Reserve&& reserve, Work&& work) {
-  const int parts = (images + plan_.images - 1) / plan_.images;
-  const bool alone = uses.independent && threads > 1 && (parts % threads == 0 || parts >= 4 * threads);
-  std::vector<Scratch>& scratch = scratch_of_this_thread(threads);
-  for (int member = 0; member < (alone ? threads : 1); ++member) reserve(scratch[member]);
-  std::vector<Part> all;
-  for (int index = 0; index < parts; ++index) {
-    const int begin = index * plan_.images;
-    all.push_back({index, begin, std::min(plan_.images, images - begin), false, false});
-  }
-  std::vector<Pieces> pieces(parts);
-  for (Pieces& piece : pieces) piece.product = std::vector<Counter>(uses.chunks);
-  const auto claim = [&](Part& part, Scratch& mine) {
-    if (uses.input) part.clear_input = !mine.input.claim(id_, part.used);
-    if (uses.grad) part.clear_grad = !mine.grad.claim(id_, part.used);
-  };
-  if (alone) {
-    Counter next;
-    together(threads, [&](const Team& team) {
-      for (int index = next.next(); index < parts; index = next.next()) {
-        claim(all[index], scratch[team.rank]);
-        work(all[index], scratch[team.rank], Team{}, pieces[index]);
-      }
-    });
-  } else {
-    for (Part& part : all) claim(part, scratch[0]);
-    together(threads, [&](const Team& team) {
-      for (const Part& part : all) work(part, scratch[0], team, pieces[part.index]);
-    });
-  }
+Layer::Part Layer::part(int index, int images) const {
+  const int begin = index * plan_.images;
+  return {index, begin, std::min(plan_.images, images - begin)};
 }
 
 // The product of a pattern with packed planes, chunk by chunk: unpack(channels, product) follows while the chunk is in cache.
+// `counters`: one for each chunk, common to the team.
 template <class Unpack>
 void Layer::multiply(const Pattern& pattern, const std::vector<Tile>& tiles, const float* panel, const float* bias,
-                     const Chunks& chunks, float* product, const Team& team, std::vector<Counter>& counters,
-                     Unpack&& unpack) const {
+                     const Chunks& chunks, float* product, const Team& team, Counter* counters, Unpack&& unpack) const {
   for (int chunk = 0; chunk < chunks.count(); ++chunk) {
     const Range channels = chunks[chunk], rows = {channels.begin * chunks.rows, channels.end * chunks.rows};
     if (chunk > 0) team.barrier();  // until everybody has unpacked the one before
-    float* const row_zero = product - rows.begin * chunks.lanes;
-    take_pieces(counters[chunk], team, pattern, rows, static_cast<int>(tiles.size()), [&](int tile, Range share) {
-      multiply_rows(loops_, pattern, tiles[tile], share, panel, bias, row_zero, chunks.lanes);
+    take_pieces(counters + chunk, team, pattern, rows, static_cast<int>(tiles.size()), [&](int tile, Range share) {
+      multiply_rows(loops_, pattern, tiles[tile], share, panel, bias, product, rows.begin, chunks.lanes);
     });
     team.barrier();
     unpack(channels, product);
@@ -110,23 +74,40 @@ void Layer::forward(const Input& input, const float* bias, const View& out, floa
   prepare(input.height, input.width);
   if (streams(input.images)) return stream_forward(input, bias, out, threads);
   const Layout& layout = *layout_;
+  const int parts = this->parts(input.images);
   const std::int64_t packed = layout.packed_input(shape_);
   const Chunks chunks(packed, shape_.out_features, 1, layout.output_lanes);
-  const auto reserve = [&](Scratch& scratch) {
-    if (!saved) scratch.input.reserve(packed);
-    scratch.product.reserve(chunks.floats());
-  };
-  const Uses uses{true, !saved, false, chunks.count()};
-  each_part(input.images, threads, uses, reserve, [&](const Part& part, Scratch& scratch, const Team& team, Pieces& pieces) {
+  const bool alone = one_each(parts, threads);
+  std::vector<Scratch>& scratch = scratch_of_this_thread(threads);
+  for (int member = 0; member < (alone ? threads : 1); ++member) {
+    if (!saved) scratch[member].input.reserve(packed);
+    scratch[member].product.reserve(chunks.floats());
+  }
+  const auto work = [&](const Part& part, Scratch& mine, bool clear, const Team& team, Counter* counters) {
     const Packer packer{shape_, layout, loops_, part.used};
-    float* panel = saved ? saved + packed * part.index : scratch.input.data();
-    pack_input(packer, images_from(input.x, part.begin), panel, team, saved || part.clear_input);
+    float* const panel = saved ? saved + packed * part.index : mine.input.data();
+    pack_input(packer, images_from(input.x, part.begin), panel, team, saved || clear || part.used < plan_.images);
     team.barrier();
-    multiply(forward_, layout.output_tiles(part.used, plan_.tile), panel, bias, chunks, scratch.product.data(), team,
-             pieces.product, [&](Range channels, const float* product) {
+    multiply(forward_, layout.output_tiles(part.used, plan_.tile), panel, bias, chunks, mine.product.data(), team, counters,
+             [&](Range channels, const float* product) {
                unpack_output(packer, images_from(out, part.begin), product, channels, team);
              });
-  });
+  };
+  if (alone) {
+    Counter next;
+    together(threads, [&](const Team& team) {
+      Scratch& mine = scratch[team.rank];
+      for (int index = next.next(); index < parts; index = next.next())
+        work(part(index, input.images), mine, !saved && !mine.input.claim(id_, 1), Team{}, nullptr);
+    });
+  } else {
+    std::vector<Counter> counters(parts * chunks.count());
+    const bool clear = !saved && !scratch[0].input.claim(id_, 1);
+    together(threads, [&](const Team& team) {
+      for (int index = 0; index < parts; ++index)
+        work(part(index, input.images), scratch[0], clear && index == 0, team, &counters[index * chunks.count()]);
+    });
+  }
 }
 
 void Layer::backward(const Input& input, const View& grad_output, const View& grad_input, float* grad_values,
@@ -138,37 +119,63 @@ void Layer::backward(const Input& input, const View& grad_output, const View& gr
   if (streams(input.images) && (!wants_input || transposed_.blocks.size() == 1))
     return stream_backward(input, grad_output, grad_input, grad_values, threads);
   const Layout& layout = *layout_;
-  const std::int64_t packed = layout.packed_input(shape_), packed_grad = layout.packed_grad(shape_);
+  const int parts = this->parts(input.images);
+  const std::int64_t packed = wants_values && !saved ? layout.packed_input(shape_) : 0;
+  const std::int64_t saved_part = layout.packed_input(shape_), packed_grad = layout.packed_grad(shape_);
   const Chunks chunks(packed_grad, shape_.in_features, layout.phases, layout.input_lanes);
-  const auto reserve = [&](Scratch& scratch) {
-    if (wants_values && !saved) scratch.input.reserve(packed);
-    scratch.grad.reserve(packed_grad);
-    if (wants_input) scratch.product.reserve(chunks.floats());
+  const int fit = static_cast<int>(std::max<std::int64_t>(1, WAVE_FLOATS / (packed + packed_grad)));
+  const int wave = threads == 1 ? 1 : std::min(parts, fit);
+  std::vector<Scratch>& scratch = scratch_of_this_thread(threads);
+  Scratch& common = scratch[0];
+  common.input.reserve(packed * wave);
+  common.grad.reserve(packed_grad * wave);
+  for (int member = 0; wants_input && member < threads; ++member) scratch[member].product.reserve(chunks.floats());
+  const bool clear_input = packed > 0 && !common.input.claim(id_, wave), clear_grad = !common.grad.claim(id_, wave);
+  const int waves = (parts + wave - 1) / wave;
+  std::vector<Counter> values(waves), inputs(waves), pieces(parts * chunks.count());
+
+  const auto packer = [&](const Part& part) { return Packer{shape_, layout, loops_, part.used}; };
+  const auto pack = [&](const Part& part, int slot, const Team& team, bool first) {
+    const bool fewer = part.used < plan_.images;
+    if (packed > 0)
+      pack_input(packer(part), images_from(input.x, part.begin), common.input.data() + slot * packed, team,
+                 fewer || (first && clear_input));
+    pack_grad(packer(part), images_from(grad_output, part.begin), common.grad.data() + slot * packed_grad, team,
+              fewer || (first && clear_grad));
   };
-  const auto work = [&](const Part& part, Scratch& scratch, const Team& team, Pieces& pieces) {
-    const Packer packer{shape_, layout, loops_, part.used};
-    const float* panel = saved ? saved + packed * part.index : scratch.input.data();
-    float* grad = scratch.grad.data();
-    if (wants_values && !saved)
-      pack_input(packer, images_from(input.x, part.begin), scratch.input.data(), team, part.clear_input);
-    pack_grad(packer, images_from(grad_output, part.begin), grad, team, part.clear_grad);
-    team.barrier();
-    if (wants_values) {
-      const std::vector<Tile> tiles = layout.output_tiles(part.used, plan_.tile);
-      const float* outputs = grad + std::int64_t{layout.lead} * layout.images;
-      take_shares(pieces.values, team, forward_, [&](Range rows) {
-        for (const Tile& tile : tiles)
-          sample_rows(loops_, forward_, tile, rows, panel, outputs, layout.grad_stride, grad_values);
-      });
-    }
-    if (!wants_input) return team.barrier();
-    multiply(transposed_, layout.input_tiles(part.used, plan_.tile), grad, nullptr, chunks, scratch.product.data(), team,
-             pieces.product, [&](Range channels, const float* product) {
-               unpack_input(packer, images_from(grad_input, part.begin), product, channels, team);
+  const auto sample = [&](const Part& part, int slot, Range rows) {
+    const float* const panel = saved ? saved + saved_part * part.index : common.input.data() + slot * packed;
+    const float* const grad = common.grad.data() + slot * packed_grad + std::int64_t{layout.lead} * layout.images;
+    for (const Tile& tile : layout.output_tiles(part.used, plan_.tile))
+      sample_rows(loops_, forward_, tile, rows, panel, grad, layout.grad_stride, grad_values);
+  };
+  const auto multiply_part = [&](const Part& part, int slot, Scratch& mine, const Team& team) {
+    multiply(transposed_, layout.input_tiles(part.used, plan_.tile), common.grad.data() + slot * packed_grad, nullptr, chunks,
+             mine.product.data(), team, &pieces[part.index * chunks.count()], [&](Range channels, const float* product) {
+               unpack_input(packer(part), images_from(grad_input, part.begin), product, channels, team);
              });
   };
-  // A value's gradient is a sum over all parts: one member owns it, so the team shares every part.
-  each_part(input.images, threads, {!wants_values, wants_values && !saved, true, chunks.count()}, reserve, work);
+  together(threads, [&](const Team& team) {
+    for (int index = 0; index < waves; ++index) {
+      const int begin = index * wave, count = std::min(wave, parts - begin);
+      for (int slot = 0; slot < count; ++slot) pack(part(begin + slot, input.images), slot, team, index == 0);
+      team.barrier();
+      if (wants_values)
+        take_shares(values[index], team, forward_, [&](Range rows) {
+          for (int slot = 0; slot < count; ++slot) sample(part(begin + slot, input.images), slot, rows);
+        });
+      if (wants_input && one_each(count, team.size)) {
+        for (int slot = inputs[index].next(); slot < count; slot = inputs[index].next())
+          multiply_part(part(begin + slot, input.images), slot, scratch[team.rank], Team{});
+      } else if (wants_input) {
+        for (int slot = 0; slot < count; ++slot) {
+          if (slot > 0) team.barrier();  // until everybody has unpacked the one before
+          multiply_part(part(begin + slot, input.images), slot, common, team);
+        }
+      }
+      team.barrier();
+    }
+  });
 }
 
 }  // namespace sparsebench

@@ -42,12 +42,12 @@ class Counter {
   std::atomic<int> next_{0};
 };
 
-// Memory that grows and is kept. Its padding is zero for the (owner, part) that it was last cleared for.
+// Memory that grows and is kept. What is padding for its owner is zero, in so many slots, since it was last cleared.
 class Buffer {
  public:
   // [count] floats on a cache line; throws std::bad_alloc.
   float* reserve(std::int64_t count) {
-    if (count > size_) {
+    if (count > size_ || !memory_) {
       memory_.reset();  // before the new one is made: the largest call needs no more than itself
       size_ = 0;
       float* made = static_cast<float*>(std::aligned_alloc(64, (count * sizeof(float) + 127) / 64 * 64));
@@ -59,11 +59,11 @@ class Buffer {
     return memory_.get();
   }
   float* data() const { return memory_.get(); }
-  // Whether it was last used for the same thing, so that what is padding still is zero.
-  bool claim(std::uint64_t owner, int images) {
-    const bool same = owner_ == owner && images_ == images;
+  // Whether it was last used by the same owner for as many slots, so that what is padding still is zero.
+  bool claim(std::uint64_t owner, int slots) {
+    const bool same = owner_ == owner && slots_ == slots;
     owner_ = owner;
-    images_ = images;
+    slots_ = slots;
     return same;
   }
 
@@ -74,7 +74,7 @@ class Buffer {
   std::unique_ptr<float, Free> memory_;
   std::int64_t size_ = 0;
   std::uint64_t owner_ = 0;
-  int images_ = 0;
+  int slots_ = 0;
 };
 
 // What one member of a team works in.

@@ -12,12 +12,15 @@ namespace sparsebench {
 constexpr int PIECES_OF_A_MEMBER = 4;  // so that a member that is held up leaves its pieces to the others
 
 // Calls body(tile, rows) for every piece that this member takes: one tile of all `rows`, or of a share of them where there
-// are few tiles.
+// are few tiles. A team of one needs no counter.
 template <class Body>
-void take_pieces(Counter& counter, const Team& team, const Pattern& pattern, Range rows, int tiles, Body&& body) {
-  const int wanted = team.size == 1 ? 1 : team.size * PIECES_OF_A_MEMBER;
-  const int shares = (wanted + tiles - 1) / tiles;
-  for (int piece = counter.next(); piece < shares * tiles; piece = counter.next())
+void take_pieces(Counter* counter, const Team& team, const Pattern& pattern, Range rows, int tiles, Body&& body) {
+  if (team.size == 1) {
+    for (int tile = 0; tile < tiles; ++tile) body(tile, rows);
+    return;
+  }
+  const int shares = (team.size * PIECES_OF_A_MEMBER + tiles - 1) / tiles;
+  for (int piece = counter->next(); piece < shares * tiles; piece = counter->next())
     body(piece / shares, pattern.share(piece % shares, shares, rows));
 }
 
@@ -37,14 +40,14 @@ inline Rows rows_of(const Pattern& pattern, const Block& block, Range rows, cons
           reinterpret_cast<const char*>(panel)};
 }
 
-// A tile of the product of `rows` with packed planes: row r's lanes begin at product + r * stride.
+// A tile of the product of `wanted` rows with packed planes: row r's lanes begin at product + (r - row_zero) * stride.
 inline void multiply_rows(const Loops& loops, const Pattern& pattern, const Tile& tile, Range wanted, const float* panel,
-                          const float* bias, float* product, std::int64_t stride) {
+                          const float* bias, float* product, int row_zero, std::int64_t stride) {
   for (const Block& block : pattern.blocks) {
     int row = 0;
     const Rows rows = rows_of(pattern, block, wanted, panel + tile.from, row);
     if (rows.count == 0) continue;
-    loops.multiply({rows, pattern.values.data(), bias ? bias + row : nullptr, block.first, product + row * stride + tile.to, stride},
+    loops.multiply({rows, pattern.values.data(), bias ? bias + row : nullptr, block.first, product + (row - row_zero) * stride + tile.to, stride},
                    tile.vectors);
   }
 }

@@ -7,9 +7,9 @@ import os
 import torch
 from torch import Tensor
 
-from sparsebench.builtin.backends._cpp_plan import Plan, choose_plan, with_options
+from sparsebench.builtin.backends._cpp_plan import Plan, choose_plan, with_options, worthwhile
 from sparsebench.kernels import _cpp
-from sparsebench.plugin import Problem, ProblemError, SparseWeight, UnsupportedError
+from sparsebench.plugin import Problem, ProblemError, SparseWeight, UnsupportedError, tuned_plan
 
 ISA_VARIABLE = "SPARSEBENCH_ISA"
 OFFSETS = 2**31  # bytes of a packing that an int32 reaches
@@ -20,14 +20,20 @@ class CppBackend:
     """Any linear or conv2d layer in float32.
 
     `isa` forces an instruction set, as the environment variable SPARSEBENCH_ISA does; `layout`, `tile` and `block` force
-    parts of the plan.
+    parts of the plan. Without those, what `sparsebench tune` has measured counts, then the cost model.
     """
 
     def __init__(
-        self, isa: str | None = None, layout: str | None = None, tile: int | None = None, block: int | None = None
+        self, isa: str | None = None, layout: str | None = None, tile: int | None = None, block: int | str | None = None
     ) -> None:
+        self.name = "cpp" if isa is None else f"cpp@isa={isa}"
         self.isa = isa or os.environ.get(ISA_VARIABLE) or next(iter(_cpp.isas()))
-        self._forced = {"layout": layout, "tile": tile, "block": block}
+        options = {"layout": layout, "tile": tile, "block": block}
+        self._forced = {name: value for name, value in options.items() if value is not None}
+
+    def plans(self, problem: Problem) -> list[dict[str, str | int]]:
+        """The options worth measuring for a problem, its own choice first."""
+        return worthwhile(problem)
 
     def unsupported(self, problem: Problem) -> str | None:
         """Why not, or None: a dtype or an instruction set without loops, or an image beyond the offsets."""
@@ -44,18 +50,21 @@ class CppBackend:
         if self.isa not in _cpp.isas():
             raise UnsupportedError(f"this CPU does not run isa={self.isa}; it runs {', '.join(_cpp.isas())}")
         lanes, most_vectors = _cpp.isas()[self.isa]
+        tuned = {} if self._forced else tuned_plan(self.name, problem) or {}
         plan = choose_plan(problem, weight.values.numel(), lanes, most_vectors)
-        return CppKernel(problem, weight, self.isa, with_options(plan, self._forced, problem, lanes))
+        plan = with_options(plan, self._forced or tuned, problem, lanes)
+        return CppKernel(problem, weight, self.isa, plan, "tuned" if tuned else "")
 
 
 class CppKernel:
     """One bound weight, computed by a plan."""
 
-    def __init__(self, problem: Problem, weight: SparseWeight, isa: str, plan: Plan) -> None:
+    def __init__(self, problem: Problem, weight: SparseWeight, isa: str, plan: Plan, origin: str = "") -> None:
         self.problem = problem
         self.plan = plan
-        self.note = f"{isa} {plan.describe()}"
-        self._values_shape, self._pattern = weight.values.shape, (weight.indptr.contiguous(), weight.indices.contiguous())
+        self.note = " ".join(filter(None, (isa, origin, plan.describe())))
+        self._values_shape = weight.values.shape
+        self._pattern = (weight.indptr.contiguous(), weight.indices.contiguous())  # the layer reads them where they are
         values = weight.values.contiguous()
         self._layer = _cpp.Layer(
             isa, (problem.out_features, problem.in_features), problem.kernel_size, problem.stride, problem.padding,

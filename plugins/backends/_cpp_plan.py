@@ -7,15 +7,17 @@ its sums are loaded and stored, and the end of a short loop is mispredicted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sparsebench.plugin import Problem
 
 ALL = 2**30  # planes of a block that never ends
 BLOCKS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, ALL)
-L1_BYTES = 30 * 2**10  # what a block may take of 32 KiB
+L1_SHARE = 0.94  # that a block may take of L1
 FROM_L1, FROM_L2 = 0.5, 1.4  # cycles per load of a vector; L2's pieces come in random order
 PER_NON_ZERO = 1.0  # cycles for its index, its value and the loop
 PER_ROW = 16.0  # cycles for the loop that ends, beside two for each vector of sums
@@ -72,12 +74,21 @@ def _convolution(problem: Problem, density: float, lanes: int, most_vectors: int
     return Plan(tile, images, forward, backward, 0)
 
 
+@cache
+def l1_bytes() -> int:
+    """Size of this CPU's first data cache; 32 KiB where the system does not say."""
+    try:
+        return max(os.sysconf("SC_LEVEL1_DCACHE_SIZE"), 0) or 32 * 2**10
+    except (ValueError, OSError):
+        return 32 * 2**10
+
+
 def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> int:
     """Planes of a block: the cheapest for rows with so many `non_zeros` per plane, of which a tile reads `plane_bytes`."""
 
     def cost(block: int) -> float:
         held = min(block, planes)
-        hits = min(1.0, L1_BYTES / (held * plane_bytes))
+        hits = min(1.0, L1_SHARE * l1_bytes() / (held * plane_bytes))
         per_row = PER_ROW + 2 * tile if held < planes else 0.0
         load = tile * (hits * FROM_L1 + (1 - hits) * FROM_L2)
         return load + PER_NON_ZERO + per_row / max(held * non_zeros, 1e-9)
@@ -86,13 +97,25 @@ def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> in
 
 
 def with_options(plan: Plan, forced: Mapping[str, Any], problem: Problem, lanes: int) -> Plan:
-    """The plan with the parts that options force."""
-    if forced["tile"] is not None:
-        plan = replace(plan, tile=int(forced["tile"]))
-        if problem.op == "linear":
-            plan = replace(plan, images=plan.tile * lanes)
-    if forced["layout"] is not None and problem.op == "conv2d":
-        plan = replace(plan, images=1 if forced["layout"] == "flat" else lanes)
-    if forced["block"] is not None:
-        plan = replace(plan, forward_block=int(forced["block"]), backward_block=int(forced["block"]))
+    """The plan with the parts that options force: `layout` (conv2d), `tile`, and `block` in both directions."""
+    if (tile := forced.get("tile")) is not None:
+        plan = replace(plan, tile=tile, images=tile * lanes if problem.op == "linear" else plan.images)
+    if (layout := forced.get("layout")) is not None and problem.op == "conv2d":
+        plan = replace(plan, images=1 if layout == "flat" else lanes)
+    if (block := forced.get("block")) is not None:
+        planes = ALL if block == "all" else block
+        plan = replace(plan, forward_block=planes, backward_block=planes)
     return plan
+
+
+def worthwhile(problem: Problem) -> list[dict[str, str | int]]:
+    """The options worth measuring for a problem; the first, none, is the cost model's own choice."""
+    if problem.op == "linear":
+        if problem.batch <= SMALL_BATCH:
+            return [{}]
+        return [
+            {},
+            *({"tile": tile, "block": block} for tile in (8, 6, 4) for block in (96, 128, 192, 256, 384, "all")),
+        ]
+    blocks = (16, 24, 32, 48, 64, 128, "all")
+    return [{}, *({"layout": layout, "block": block} for layout in ("rows", "flat") for block in blocks)]

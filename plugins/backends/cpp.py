@@ -18,7 +18,7 @@ def sparsebench_backends() -> list[BackendSpec]:
                 "isa": ("base", "avx2", "avx512"),
                 "layout": ("rows", "flat"),
                 "tile": tuple(range(1, 9)),
-                "block": (8, 16, 32, 64, 128, 256, 512, 1024, 4096),
+                "block": (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, "all"),
             },
         )
     ]

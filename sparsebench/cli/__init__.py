@@ -15,6 +15,7 @@ from sparsebench.errors import UsageError, nearest
 VERBS: dict[str, tuple[str, str]] = {  # verb -> (module:command, one line of help)
     "run": ("sparsebench.cli.run:command", "Verify and time every backend of a suite; print who wins."),
     "check": ("sparsebench.cli.check:command", "Verify without timing: a backend, a file, a suite, or all."),
+    "tune": ("sparsebench.cli.tune:command", "Find the fastest backend and plan for each layer; keep them."),
     "compare": ("sparsebench.cli.compare:command", "Judge a run against a base run: faster, slower, same."),
     "report": ("sparsebench.cli.report:command", "Print a finished run again, or in another format."),
     "list": ("sparsebench.cli.list:command", "Show which backends, models, suites, plugins are here."),

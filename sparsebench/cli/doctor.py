@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from sparsebench import host
+from sparsebench import ceilings, host
 from sparsebench.cli.advice import advise
+from sparsebench.errors import RunError
 from sparsebench.registry import Registry, load_registry
 
 TORCH_SECONDS = 120.0
@@ -35,6 +36,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
                   "microcode", "hypervisor"),
     "cores": ("cores_online", "cores_allowed", "cpu_quota", "numa_nodes", "load", "steal_now", "steal_share"),
     "memory": ("memory_gib", "memory_available_gib", "memory_limit_gib", "swap_used_gib", "huge_pages"),
+    "ceilings": ("ceiling_isa", "ceiling_gflops", "ceiling_L1_gb_s", "ceiling_L2_gb_s", "ceiling_L3_gb_s",
+                 "ceiling_memory_gb_s", "ceiling_threads", "ceiling_gflops_all_threads",
+                 "ceiling_memory_gb_s_all_threads", "ceiling_error"),
     "clock": ("clocksource", "clock_resolution_ns", "clock_step_ns"),
     "software": ("python", "kernel", "library_torch", "library_numpy", "library_scipy", "library_mkl",
                  "library_sparseprop", "torch_threads", "torch_isa", "runtimes", "environment", "torch_error"),
@@ -54,8 +58,9 @@ Next: sparsebench run suite-smoke
 @click.command("doctor", epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One flat object; `advice` is a list.")
 def command(as_json: bool) -> None:
-    """Say what this machine is: cores, instruction sets, memory, clock, libraries; and what would make
-    timings steadier, in order of effect. Changes nothing. Takes seconds: a process imports torch."""
+    """Say what this machine is: cores, instruction sets, memory, clock, libraries; what it can do at most,
+    in multiply-adds and bytes per second; and what would make timings steadier, in order of effect.
+    Changes nothing. Takes seconds: a process imports torch, another measures."""
     known = facts(load_registry())
     known["advice"] = advise(known)
     if as_json:
@@ -65,7 +70,7 @@ def command(as_json: bool) -> None:
         click.secho(title, bold=True)
         for key in keys:
             if known.get(key) not in (None, "", []):
-                click.echo(f"  {key.replace('_', ' '):<22}{_text(known[key])}")
+                click.echo(f"  {_label(key):<34}{_text(known[key])}")
     click.secho("\nWhat to do, by effect", bold=True)
     for line in known["advice"] or ["nothing: this machine is as quiet as it looks from here"]:
         click.echo(f"  - {line}")
@@ -79,7 +84,23 @@ def facts(registry: Registry) -> dict[str, Any]:
     before = psutil.cpu_times()
     torch = torch_process()
     steal = steal_between(before, psutil.cpu_times())
-    return {**_machine(), "steal_now": steal, **_clock(), **torch, **_installed(registry)}
+    return {**_machine(), "steal_now": steal, **measured_ceilings(), **_clock(), **torch, **_installed(registry)}
+
+
+def measured_ceilings() -> dict[str, Any]:
+    """What one thread and all cores that are allowed can do at most: `ceiling_gflops`, `ceiling_L2_gb_s`, …"""
+    cores = host.cores_allowed()
+    try:
+        one = ceilings.measure_apart(1, cores[:1])
+        every = ceilings.measure_apart(len(cores), cores, {"OMP_WAIT_POLICY": "PASSIVE"}) if len(cores) > 1 else None
+    except RunError as error:
+        return {"ceiling_error": str(error)}
+    known: dict[str, Any] = {"ceiling_isa": one.isa, "ceiling_gflops": round(one.gflops, 1)}
+    known |= {f"ceiling_{level.name}_gb_s": round(level.gb_s, 1) for level in one.levels}
+    if every is not None:
+        known |= {"ceiling_threads": every.threads, "ceiling_gflops_all_threads": round(every.gflops, 1)}
+        known |= {f"ceiling_{level.name}_gb_s_all_threads": round(level.gb_s, 1) for level in every.levels}
+    return known
 
 
 def torch_process() -> dict[str, Any]:
@@ -144,6 +165,10 @@ def _installed(registry: Registry) -> dict[str, Any]:
 
 def _gib(size: int | None) -> float | None:
     return None if size is None else round(size / 2**30, 2)
+
+
+def _label(key: str) -> str:
+    return key.replace("gb_s", "GB/s").replace("gflops", "GFLOP/s").replace("_", " ")
 
 
 def _text(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,14 @@ class Crew:
         threads: int,
         limits: Limits | None = None,
         preload: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """The crew of one block; the server imports `preload` once, for all its workers."""
+        """The crew of one block; the server imports `preload` once, for all its workers.
+
+        `settings` are environment variables of the workers beyond `environment`.
+        """
         self.plan, self.folder, self.block, self.threads, self.preload = plan, folder, block, threads, preload
+        self.environment = {**environment(threads), **(settings or {})}
         limits = limits or Limits()
         self.seconds = limits.seconds or SECONDS
         self.workers: dict[str, Worker] = {}
@@ -81,7 +86,7 @@ class Crew:
         if self.threads == 1 and rest:
             os.sched_setaffinity(0, rest)  # the parent watches from another core
         try:
-            self.server = Server(environment(self.threads), self.preload)
+            self.server = Server(self.environment, self.preload)
         except BaseException:
             os.sched_setaffinity(0, self.everywhere)
             raise
@@ -108,7 +113,7 @@ class Crew:
             for other in list(self.workers):
                 self.dismiss(other)  # it died with the server, but what its plugin started did not
             self.server.close()
-            self.server = Server(environment(self.threads), self.preload)
+            self.server = Server(self.environment, self.preload)
             raise ServerLost(failure.status, failure.reason if began else NOBODY) from None
 
     def dismiss(self, variant: str) -> None:

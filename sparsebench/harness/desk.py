@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sparsebench.errors import DatasetMissing, SparsebenchError, UnsupportedError, UsageError
+import msgspec
+
+from sparsebench import plans
+from sparsebench.errors import DatasetMissing, PluginError, SparsebenchError, UnsupportedError, UsageError
 from sparsebench.harness.cases.base import Job, Order, case_kind
+from sparsebench.harness.cells import problem_of
 from sparsebench.harness.vitals import canary_ns, reset_peak, resident_peak
 from sparsebench.registry import Entry, entry_from_wire
 from sparsebench.state import GlobalState
@@ -18,6 +22,7 @@ from sparsebench.timing import lap, warm, without_gc
 from sparsebench.verify import Finding
 
 _NOTHING = Finding(True, "nothing", None, 0.0, 0.0)
+FIRST_CALL, FIRST_CALL_NS = 3.0, 2e8  # how much more patience a first call meets, and how much there is always
 Answer = dict[str, Any]
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|Unable to allocate")
 
@@ -126,6 +131,44 @@ class Desk:
         _must(self.job.recheck(), "after the last sample: ")
         return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()]}
 
+    def _plans(self, request: Mapping[str, Any]) -> Answer:
+        """The plans that the backend thinks worth measuring for an order; the hash of its code; whether it is dense."""
+        order = self._order(request["order"])
+        self._must_be_able(order)
+        ask = getattr(self.backend, "plans", None)
+        made = ask(problem_of(order.parameters)) if callable(ask) else ()
+        if not isinstance(made, list | tuple):
+            raise PluginError(f"plans() returned {type(made).__name__}; it must return a list of plans")
+        code = plans.code_of(self.entries["backend"].spec.load.partition(":")[0])
+        dense = bool(getattr(self.backend, "dense", False))
+        return {"plans": [_options(plan) for plan in made], "code": msgspec.to_builtins(code), "dense": dense}
+
+    def _glance(self, request: Mapping[str, Any]) -> Answer:
+        """Bind, and see how long one repetition takes; what takes longer than `patience_ns` is not looked at."""
+        order = self._order(request["order"])
+        self._must_be_able(order)
+        self.job, self.group = None, ""
+        gc.collect()
+        self.job = case_kind(order.kind).make(order, self.backend)
+        self.job.prepare(order.parameters)
+        each = warm(self.job.run, 0)  # the first call builds what is needed, so it may be far slower than the next
+        if each < max(FIRST_CALL * request["patience_ns"], FIRST_CALL_NS):
+            each = self._each_ns(self.job.run)
+            _must(self.job.inspect(), "")
+        return {"each_ns": each, "note": self.job.note}
+
+    def _must_be_able(self, order: Order) -> None:
+        reason = case_kind(order.kind).unsupported(order, self.backend)
+        if reason is not None:
+            raise UnsupportedError(reason)
+
+    def _layers(self, request: Mapping[str, Any]) -> Answer:
+        """The problems of a model's layers on an input of some shape: what `sparsebench tune` works through."""
+        from sparsebench.harness.layers import layers_of
+
+        entry = entry_from_wire(request["model"])
+        return {"layers": layers_of(entry, request["input"], request["classes"], **request["problem"])}
+
     def _checks(self, request: Mapping[str, Any]) -> Answer:
         """Names of the checks that the backend has to pass."""
         from sparsebench.testing import checks_for
@@ -143,6 +186,14 @@ class Desk:
     def _order(self, data: Mapping[str, Any]) -> Order:
         entries = {name: entry_from_wire(each) for name, each in data["entries"].items()}
         return Order(data["kind"], data["parameters"], self.entries | entries, Path(data["oracle"]), data["group"])
+
+
+def _options(plan: object) -> dict[str, str | int]:
+    """A plan as plain data."""
+    try:
+        return msgspec.convert(dict(plan), dict[str, str | int])  # type: ignore[call-overload]
+    except (TypeError, ValueError, msgspec.ValidationError) as error:
+        raise PluginError(f"plans() gave {plan!r}; a plan maps names of options to text or whole numbers") from error
 
 
 def _must(finding: Finding, when: str) -> None:

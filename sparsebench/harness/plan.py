@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import PRODUCTS, Cell, expand, first_values
 from sparsebench.harness.suite import Suite
+from sparsebench.problem import Problem
 from sparsebench.registry import Entry, Registry
 from sparsebench.runs.records import CellInfo, Sample, Status
 
@@ -21,7 +23,7 @@ class Selection:
     """What of a suite to run, and what to run instead of what it says; `None` and empty leave it as it is."""
 
     backends: tuple[str, ...] = ()
-    expression: str = ""  # -k
+    expression: str = ""  # -k; empty: the suite's default
     threads: int | None = None
     blocks: int | None = None
     seed: int | None = None
@@ -53,6 +55,10 @@ class Plan:
         """Other people's software that nobody named: what becomes of it does not fail a run."""
         return {v for v, (entry, _) in self.backends.items() if entry.spec.peer} - set(self.named)
 
+    def peer_variants(self) -> list[str]:
+        """Other people's sparse software, named or not: the best of it in a cell is what the others are measured by."""
+        return [v for v, (entry, _) in self.backends.items() if entry.spec.peer and v != self.suite.baseline]
+
     def infos(self) -> list[CellInfo]:
         """The cells as `run.json` keeps them."""
         return [_info(cell, self.variants[cell.key]) for cell in self.cells]
@@ -72,11 +78,12 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
     Backends of the plugin `files` compete in every case.
     """
     suite = _overridden(suite, selection)
-    cells = [cell for cell in expand(suite) if _matches(selection.expression, cell)]
+    expression = selection.expression.strip() or suite.default
+    cells = [cell for cell in expand(suite) if _matches(expression, cell)]
     cells = first_values(cells, selection.blocks or 1) if selection.quick else cells
     cells = _shard(cells, selection.shard)
     if not cells:
-        what = f"-k {selection.expression!r}" if selection.expression else "the shard"
+        what = f"-k {expression!r}" if expression else "the shard"
         raise UsageError(f"{suite.name}: {what} selects no cell; cases: {', '.join(c.name for c in suite.cases)}")
     local = [name for name, entry in registry.backends.items() if entry.source.file in set(files) and entry.source.file]
     plan = Plan(suite, cells, {}, {}, {}, named=selection.backends)
@@ -124,15 +131,20 @@ def _overridden(suite: Suite, selection: Selection) -> Suite:
 
 
 def _matches(expression: str, cell: Cell) -> bool:
-    """'conv and not 0.99' style: words are looked for in the case's name, kind and tags; `or` binds least."""
+    """'conv and not 0.99' style: words are looked for in the case's name, kind, tags and values; `or` binds least.
+
+    A word with "=" is an axis and its value, "threads=2"; without it the names of axes, which all cells share, say
+    nothing.
+    """
     if not expression.strip():
         return True
-    text = " ".join([cell.case.name, cell.kind, *cell.case.tags, *(f"{k}={v}" for k, v in cell.axes.items())])
+    text = " ".join([cell.case.name, cell.kind, *cell.case.tags, *map(str, cell.axes.values())])
+    axes = " ".join(f"{key}={value}" for key, value in cell.axes.items())
 
     def term(words: str) -> bool:
         negated = words.startswith("not ")
         word = words.removeprefix("not ").strip()
-        return (word in text) != negated
+        return (word in (axes if "=" in word else text)) != negated
 
     choices = re.split(r"\s+or\s+", expression.strip())
     return any(all(term(words.strip()) for words in re.split(r"\s+and\s+", choice)) for choice in choices)
@@ -147,12 +159,14 @@ def _shard(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
 
 
 def _info(cell: Cell, variants: list[str]) -> CellInfo:
-    useful = dense = 0.0
+    useful = dense = least = 0.0
+    products = 0
     if cell.problem is not None:
-        products = 2.0 * PRODUCTS[cell.parameters["pass"]] * cell.problem.positions
+        products = PRODUCTS[cell.parameters["pass"]]
+        flop = 2.0 * products * cell.problem.positions
         size = cell.problem.out_features * cell.problem.columns
-        dense = products * size
-        useful = products * round(size * (1 - cell.problem.sparsity))
+        nnz = round(size * (1 - cell.problem.sparsity))
+        dense, useful, least = flop * size, flop * nnz, least_bytes(cell.problem, nnz)
     return CellInfo(
         case=cell.case.name,
         kind=cell.kind,
@@ -160,10 +174,24 @@ def _info(cell: Cell, variants: list[str]) -> CellInfo:
         version=cell.version,
         title=cell.title,
         op=cell.problem.op if cell.problem is not None else "",
+        group=cell.case.group,
         blocks=cell.case.blocks,
         margin=cell.case.margin,
         useful_flop=useful,
         dense_flop=dense,
+        products=products,
+        least_bytes=least,
         variants=variants,
         baseline=cell.baseline,
     )
+
+
+def least_bytes(problem: Problem, nnz: int) -> float:
+    """Bytes that one product must read or write: value and 2-byte index of each kept weight, inputs and output once.
+
+    The same for forward and both gradients, each of which takes two of weight, input and output and makes the third.
+    0 for what is not float32, whose ceilings nobody measured.
+    """
+    if problem.dtype != "float32":
+        return 0.0
+    return float(nnz * (4 + 2) + 4 * math.prod(problem.input_shape) + 4 * math.prod(problem.output_shape))

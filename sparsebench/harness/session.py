@@ -7,15 +7,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sparsebench import probing
+from sparsebench.ceilings import measure_apart
 from sparsebench.errors import RunError
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.crew import Limits, probe
+from sparsebench.harness.crew import Limits, environment, probe, worker_cores
 from sparsebench.harness.plan import Plan, Selection, make_plan
 from sparsebench.harness.runner import Listener, Runner, check_resumable, new_folder, new_info
 from sparsebench.harness.suite import load_suite, parse_suite
+from sparsebench.host import cores_allowed
 from sparsebench.registry import Registry, load_registry
-from sparsebench.runs.records import RunInfo, Sample
+from sparsebench.runs.records import Ceilings, RunInfo, Sample
 from sparsebench.runs.store import RunWriter, read_run
 
 
@@ -55,7 +59,22 @@ class Session:
         if self.resumed is not None and self.folder is not None:
             check_resumable(self.resumed, info)
             return RunWriter.resume(self.folder)
+        info = msgspec.structs.replace(info, host={**info.host, **measured_ceilings(self.plan)})
         return RunWriter.create(self.folder or new_folder(info), info)
+
+
+def measured_ceilings(plan: Plan) -> dict[str, Any]:
+    """What this machine can do at most right now, with every number of threads that kernel cells use; {} without any.
+
+    On the cores of the first block, in the environment of its workers. A run goes on without: then the reason is kept.
+    """
+    found: list[Ceilings] = []
+    for threads in sorted({cell.threads for cell in plan.cells if cell.kind == "kernel"}):
+        try:
+            found.append(measure_apart(threads, worker_cores(cores_allowed(), 0, threads), environment(threads)))
+        except RunError as error:
+            return {"ceilings_error": str(error)}
+    return {"ceilings": msgspec.to_builtins(found)} if found else {}
 
 
 def plan_run(

@@ -13,6 +13,7 @@ from typing import Any
 from sparsebench.errors import UsageError, nearest
 
 SCHEMA = 1
+BASELINE = "torch-dense"  # of suites that name none
 KINDS = ("kernel", "inference", "training")
 PROBLEM_KEYS = (
     "op", "out_features", "in_features", "kernel_size", "stride", "padding", "dilation", "groups", "batch", "height",
@@ -29,8 +30,10 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "inference": ("model", "dataset"),
     "training": ("model", "dataset"),
 }
-COMMON = ("name", "summary", "tags", "backends", "threads", "seed", "blocks", "rounds", "margin")
-SUITE_KEYS = ("name", "summary", "baseline", "backends", "blocks", "rounds", "threads", "margin")
+COMMON = ("name", "summary", "tags", "group", "backends", "threads", "seed", "blocks", "rounds", "margin")
+SUITE_KEYS = (
+    "name", "summary", "baseline", "backends", "blocks", "rounds", "threads", "margin", "default", "details",
+)  # fmt: skip
 PAIRS = ("kernel_size", "stride", "padding", "dilation")
 ALWAYS_AXES = ("sparsity", "pass", "threads")  # every record names these, so that tables of any run line up
 NOT_AXES = ("tags", "backends", "exclude")
@@ -40,7 +43,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "training": {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9},
 }
 TYPES: dict[str, type | tuple[type, ...]] = {
-    "name": str, "summary": str, "op": str, "pattern": str, "dtype": str, "pass": str, "model": str, "dataset": str,
+    "name": str, "summary": str, "group": str, "default": str, "details": bool, "op": str, "pattern": str,
+    "dtype": str, "pass": str, "model": str, "dataset": str,
     "method": str, "allocator": str, "baseline": str, "bias": bool, "sparsity": (int, float), "margin": (int, float),
     "lr": (int, float), "momentum": (int, float), "weight_decay": (int, float),
 }  # fmt: skip
@@ -59,6 +63,7 @@ class Case:
     rounds: int | None
     margin: float
     tags: tuple[str, ...] = ()
+    group: str = ""  # means are taken within one group; empty: within the op
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Suite:
     cases: tuple[Case, ...]
     text: str
     where: str = ""  # its name in error messages
+    default: str = ""  # the -k of a run that gives none
+    details: bool = False  # whether its kernel tables give every number, a line for each row
 
     @property
     def sha256(self) -> str:
@@ -127,7 +134,8 @@ def parse_suite(text: str, where: str) -> Suite:
     if not cases:
         raise UsageError(f"{where}: no case; add a [[kernel]], [[inference]] or [[training]] table")
     name, summary = head.get("name", Path(where).stem), head.get("summary", "")
-    return Suite(name, summary, head.get("baseline", "torch-dense"), cases, text, where)
+    default, details = head.get("default", ""), head.get("details", False)
+    return Suite(name, summary, head.get("baseline", BASELINE), cases, text, where, default, details)
 
 
 def _tables(data: Mapping[str, Any], kind: str, where: str) -> list[dict[str, Any]]:
@@ -143,7 +151,7 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
     for key in ("name", *REQUIRED[kind]):
         if key not in table:
             raise UsageError(f"{place}: {key} is missing")
-    for key in ("name", "summary", "tags"):
+    for key in ("name", "summary", "tags", "group"):
         if key in table:
             _check_value(key, table[key], place)
     fixed: dict[str, Any] = {}
@@ -172,6 +180,7 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
         rounds=settings["rounds"],
         margin=float(settings["margin"] or (0.03 if kind == "kernel" else 0.05)),
         tags=tuple(table.get("tags", ())),
+        group=table.get("group", ""),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sparsebench.errors import UnsupportedError, UsageError, nearest
+from sparsebench.errors import ProblemError, UnsupportedError, UsageError, nearest
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.nn.capture import Seen, seen_inputs
 from sparsebench.nn.problem import problem_of, zero_padding
@@ -67,6 +67,27 @@ def choose(
         else:
             choices.append(_choice(names, module, mask, seen[module], handle, tuner))
     return choices
+
+
+def layer_problems(
+    model: nn.Module, example_input: Any, sparsity: float, pattern: str, threads: int
+) -> dict[tuple[str, ...], Problem | str]:
+    """By the names of each layer that `sparsify` could exchange: the problem it poses, or why it poses none.
+
+    Every layer is taken to be `sparsity` sparse with `pattern`. Layers that the example does not reach are left out.
+    """
+    _check_device(model)
+    seen = seen_inputs(model, example_input, list(_layers(model)))
+    tied = _tied(model)
+    found: dict[tuple[str, ...], Problem | str] = {}
+    for module, names in _layers(model).items():
+        if module in seen:
+            try:
+                why = _why_dense(module, tied)
+                found[names] = why or problem_of(module, seen[module].shape, sparsity, threads, pattern)
+            except ProblemError as error:
+                found[names] = str(error)
+    return found
 
 
 def _choice(

@@ -39,9 +39,11 @@ def sparsify(
 
     A layer's pattern is `masks[name]` (name of the layer or of its weight; bool) or else its non-zeros. Layers whose
     sparsity is at least `min_sparsity` are exchanged: by a named backend (or an instance) all it supports; by "auto"
-    those that some installed float32 backend makes faster than the best dense layout, as measured here: forward and
-    backward in training mode, forward alone in eval mode. `example_input` (a tensor, tuple or dict) is passed once
-    through the model to see the shapes. Left dense: subclasses, layers with a shared, reparametrized or hooked
+    those that some installed float32 backend makes faster than the best dense layout, as `sparsebench tune` found on
+    this machine or else as measured here: forward and backward in training mode, forward alone in eval mode. What was
+    tuned holds for the same shape, batch, dtype and threads, about the same sparsity, and the backends as they are now;
+    with SPARSEBENCH_PLANS set to nothing everything is measured. `example_input` (a tensor, tuple or dict) is passed
+    once through the model to see the shapes. Left dense: subclasses, layers with a shared, reparametrized or hooked
     weight, with state_dict hooks, with padding other than equal zeros, and layers the example does not reach; the log
     `sparsebench.nn` says why at level INFO, and `choose` tells it beforehand. A layer at several places of the model
     becomes one sparse layer at the same places.

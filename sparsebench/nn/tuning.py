@@ -1,15 +1,19 @@
-"""`backend="auto"`: measures every backend on a layer's own weight and names the fastest that beats the dense layer."""
+"""`backend="auto"`: measures every backend on a layer's own weight and names the fastest that beats the dense layer.
+
+What `sparsebench tune` has measured on this machine is taken as it is, as long as it still holds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsebench import timing
+from sparsebench import host, plans, timing
+from sparsebench.errors import UsageError
 from sparsebench.nn.backends import BackendHandle, float32_backends
 from sparsebench.nn.capture import Seen
 from sparsebench.nn.conv2d import SparseConv2d
@@ -24,9 +28,13 @@ Best = tuple[BackendHandle | None, str, dict[str, float]]
 
 
 class Tuner:
-    """Remembers its answers by problem (sparsity to two digits), mode and layout."""
+    """Remembers its answers by problem (sparsity to two digits), mode and layout.
+
+    Over all installed backends, unless some are given: then nothing is taken from what was tuned before.
+    """
 
     def __init__(self, backends: Iterable[BackendHandle] | None = None) -> None:
+        self._asks = backends is None
         self._backends = list(float32_backends() if backends is None else backends)
         self._known: dict[tuple[Any, ...], Best] = {}
 
@@ -39,8 +47,34 @@ class Tuner:
         rounded = dataclasses.replace(problem, sparsity=int(problem.sparsity * 100) / 100)
         key = (rounded, module.training, module.weight.requires_grad, seen.channels_last)
         if key not in self._known:
-            self._known[key] = self._measure(module, mask, problem, seen)
+            usual = module.weight.requires_grad and not seen.channels_last  # that is what `tune` measures
+            tuned = self._tuned(problem, "both" if module.training else "forward") if self._asks and usual else None
+            self._known[key] = tuned or self._measure(module, mask, problem, seen)
         return self._known[key]
+
+    def _tuned(self, problem: Problem, passes: str) -> Best | None:
+        """What `sparsebench tune` found for a problem like this; None if it must be measured.
+
+        That is so if a backend or its code is not what was raced then, or is not there.
+        """
+        found = plans.fastest(problem, passes)
+        if found is None or found.torch != host.libraries().get("torch"):
+            return None
+        if not {handle.name for handle in self._backends} <= found.codes.keys() or not _unchanged(found.codes):
+            return None
+        dense, when = found.times_ns["dense"], f"as tuned {found.made[:10]}"
+        if not found.backend:
+            return None, f"no backend is faster than the dense layer, {when}", found.times_ns
+        try:
+            handle = BackendHandle(found.winner)
+            if handle.unsupported(problem) is not None:  # which imports it, so that its code can be looked at
+                return None
+        except UsageError:
+            return None
+        if not plans.is_current(found.codes[found.backend]):
+            return None
+        ratio = dense / found.times_ns[found.backend]
+        return handle, f"{handle.name} is {ratio:.2f} times as fast as the dense layer, {when}", found.times_ns
 
     def _measure(self, module: nn.Linear | nn.Conv2d, mask: Tensor | None, problem: Problem, seen: Seen) -> Best:
         contest = _Contest(module, mask, seen)
@@ -61,6 +95,12 @@ class Tuner:
         if ratio <= 1 + MARGIN:
             return None, f"the fastest backend, {winner}, is {ratio:.2f} times as fast as the dense layer", times
         return handles[winner], f"{winner} is {ratio:.2f} times as fast as the dense layer", times
+
+
+def _unchanged(codes: Mapping[str, plans.Code]) -> bool:
+    """Whether no backend that was raced has other code now; of what is not imported nobody can tell."""
+    known = [code for code in codes.values() if code.sha256]
+    return all(plans.code_of(code.module).sha256 in ("", code.sha256) for code in known)
 
 
 class _Contest:

@@ -11,7 +11,8 @@ from sparsebench.runs.summary import Row, RunSummary
 
 COLUMNS = (
     "variant", "status", "reason", "precision", "is_baseline", "is_best", "is_rough", "ms", "ms_low", "ms_high",
-    "ratio", "ratio_low", "ratio_high", "useful_gflops", "dense_gflops", "rss_peak", "max_rel_err", "tolerance",
+    "ratio", "ratio_low", "ratio_high", "peer", "peer_ratio", "useful_gflops", "dense_gflops", "ceiling_gflops",
+    "ceiling_bound", "ceiling_share", "rss_peak", "max_rel_err", "tolerance",
     "blocks", "blocks_planned", "blocks_contaminated", "rounds", "rounds_dropped",
 )  # fmt: skip
 

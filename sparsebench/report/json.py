@@ -11,7 +11,7 @@ from sparsebench.runs.summary import RunSummary
 
 
 def render(summary: RunSummary) -> str:
-    """{info, rows, contests, problems, path, counts}; times in milliseconds."""
+    """{info, rows, contests, break_evens, problems, path, counts}; times in milliseconds."""
     return _text({**msgspec.structs.asdict(summary), "counts": summary.counts()})
 
 

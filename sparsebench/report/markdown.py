@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sparsebench.report._detail import break_even_text, ceiling_lines, ceiling_text, of_case
 from sparsebench.report._grid import grid
 from sparsebench.report._layout import (
     ROUGH_LEGEND,
@@ -31,7 +32,8 @@ def render(summary: RunSummary) -> str:
     lines += [
         "Times are medians over blocks (fresh processes), caches warm, with the range over blocks. A ratio is the",
         "baseline's time over this one's, paired within rounds: above 1 is faster. **Bold** is the fastest of the",
-        "baseline's precision class. Useful GFLOP/s count the kept weights, dense-equivalent ones all.",
+        "baseline's precision class. Useful GFLOP/s count the kept weights, dense-equivalent ones all. Of ceiling: the",
+        "share of the useful GFLOP/s that this machine was measured to allow, and what sets that limit.",
     ]
     if any(row.is_rough for row in summary.rows):
         lines += [f"{escaped(ROUGH_LEGEND)}."]
@@ -40,9 +42,9 @@ def render(summary: RunSummary) -> str:
         lines += ["", f"## {kind}"]
         of_kind = [panel for panel in found if panel.kind == kind]
         for case in dict.fromkeys(panel.case for panel in of_kind):
-            lines += _case([panel for panel in of_kind if panel.case == case])
+            lines += _case([panel for panel in of_kind if panel.case == case], summary)
     lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
-    lines += ["", *_table(_contest_rows(summary.contests)), "", "## What was lost", ""]
+    lines += ["", *_table(_contest_rows(summary.contests)), *_crossings(summary), "", "## What was lost", ""]
     lines += [f"- {escaped(text)}" for text in loss_lines(summary)]
     lines += ["", "## Where", "", *_table(_host_rows(summary))]
     return "\n".join(lines) + "\n"
@@ -68,11 +70,14 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return grid([[escaped(cell) for cell in row] for row in rows], "github")
 
 
-def _case(parts: Sequence[Panel]) -> list[str]:
+def _case(parts: Sequence[Panel], summary: RunSummary) -> list[str]:
     footnotes = Footnotes()
     lines: list[str] = []
     for panel in parts:
         lines += ["", f"### {escaped(panel.heading)}", "", *_table(_rows(panel, footnotes))]
+        baseline = next((row.variant for row in panel.all_rows() if row.is_baseline), "")
+        crossings = break_even_text(of_case(summary.break_evens, panel.case, panel.fixed), baseline)
+        lines += ["", escaped(crossings)] if crossings else []
     notes = note_lines(row for panel in parts for row in panel.all_rows())
     told = [*(text.strip() for text in footnotes.lines(10_000)), *notes]
     return lines + ([""] + [f"- {escaped(text)}" for text in told] if told else [])
@@ -82,8 +87,8 @@ def _rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
     rows = [row for column in panel.columns for row in _of_column(panel, column)]
     splits = _keys(row.splits_ms for row in rows)
     metrics = _keys(row.metrics for row in rows)
-    head = [panel.axis, "variant", panel.unit, "range", "ratio", "range", "useful GFLOP/s"]
-    head += ["dense-eq. GFLOP/s", *(f"{split} per step" for split in splits)]
+    head = [panel.axis, "variant", panel.unit, "range", "ratio", "range", "to best peer"]
+    head += ["useful GFLOP/s", "dense-eq. GFLOP/s", "of ceiling", *(f"{split} per step" for split in splits)]
     head += [*(name.replace("_", " ") for name in metrics)]
     head += ["memory", "error / tolerance", "blocks", "dropped rounds", "precision"]
     return [head, *(_row(panel, row, splits, metrics, footnotes) for row in rows)]
@@ -99,8 +104,10 @@ def _row(panel: Panel, row: Row, splits: Sequence[str], metrics: Sequence[str], 
         span(row.ms_low, row.ms_high),
         "" if row.ratio is None else f"{ratio(row.ratio)}{rough_mark(row)}",
         ratio_span(row.ratio_low, row.ratio_high),
+        f"{ratio(row.peer_ratio)} {row.peer}" if row.peer_ratio is not None else "",
         digits(row.useful_gflops) if row.useful_gflops else "",
         digits(row.dense_gflops) if row.dense_gflops else "",
+        ceiling_text(row),
         *(digits(row.splits_ms[key]) if key in row.splits_ms else "" for key in splits),
         *(metric(key, row.metrics[key]) if key in row.metrics else "" for key in metrics),
         mebibytes(row.rss_peak),
@@ -129,7 +136,7 @@ def _contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
     """One row for every standing, and one for every variant that does not stand."""
     rows = [["cells", "place", "variant", "ratio", "range over blocks", "over"]]
     for contest in contests:
-        name = ", ".join(filter(None, (contest.kind, contest.op, axes_text(contest.axes))))
+        name = ", ".join(filter(None, (contest.kind, contest.group, axes_text(contest.axes))))
         over = f"{contest.cells} of {contest.cells_planned}"
         for place, standing in enumerate(contest.standings, start=1):
             level = " (not told apart from the first)" if standing.variant in contest.level else ""
@@ -139,12 +146,23 @@ def _contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
     return rows
 
 
+def _crossings(summary: RunSummary) -> list[str]:
+    """From which sparsity on the means pass the baseline's."""
+    told = [
+        f"- {', '.join(filter(None, (each.kind, each.group, axes_text(each.axes))))}: {each.variant} {each.text()}"
+        for each in summary.break_evens
+        if not each.case
+    ]
+    return ["", "Faster than the baseline from sparsity:", "", *map(escaped, told)] if told else []
+
+
 def _host_rows(summary: RunSummary) -> list[list[str]]:
     """The fingerprint, the volatile notes, libraries, plugins and overrides, as recorded."""
     info = summary.info
     rows = [["field", "value"]]
     for part in ("fingerprint", "volatile"):
         rows += [[f"{part}.{key}", _said(value)] for key, value in info.host.get(part, {}).items()]
+    rows += [["ceilings", text] for text in ceiling_lines(info)]
     rows += [[f"library {name}", version] for name, version in info.libraries.items()]
     rows += [[f"plugin {p.name}", f"{p.distribution} {p.version} {p.sha256[:12]}".strip()] for p in info.plugins]
     rows += [[f"environment {name}", value] for name, value in info.environment.items()]

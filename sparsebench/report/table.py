@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sparsebench.report._detail import break_even_text, ceiling_lines, detail_legend, detail_table, detailed, of_case
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import (
     BEST,
@@ -11,7 +12,6 @@ from sparsebench.report._layout import (
     UNITS,
     Footnotes,
     Panel,
-    axes_text,
     failure_mark,
     loss_lines,
     note_lines,
@@ -22,9 +22,9 @@ from sparsebench.report._layout import (
     wrap,
 )
 from sparsebench.report._numbers import digits, mebibytes, metric, ms, plain, ratio, ratio_span, span
+from sparsebench.report._standings import who_wins
 from sparsebench.report._verdicts import comparison_table
 from sparsebench.runs.compare import Comparison
-from sparsebench.runs.contests import Contest
 from sparsebench.runs.summary import Row, RunSummary
 
 OTHER_CLASS = "†"
@@ -39,9 +39,9 @@ def render(summary: RunSummary) -> str:
         lines += ["", f"{kind.upper()} ({UNITS.get(kind, 'ms')})"]
         of_kind = [panel for panel in found if panel.kind == kind]
         for case in dict.fromkeys(panel.case for panel in of_kind):
-            lines += _case([panel for panel in of_kind if panel.case == case])
+            lines += _case([panel for panel in of_kind if panel.case == case], summary)
     lines += ["", "WHO WINS (geometric means over the cells that all who are listed solved)"]
-    lines += _who_wins(summary.contests)
+    lines += who_wins(summary.contests, summary.break_evens)
     lines += ["", *(line for text in loss_lines(summary) for line in wrap(text, indent=0))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -58,25 +58,37 @@ def _legend(summary: RunSummary) -> list[str]:
         f"Medians over blocks, caches warm. 2.00x = takes half the time of {' or '.join(baselines)}, behind it "
         "the range over blocks."
     )
-    if any(row.is_best for row in summary.rows):
+    kernels = any(cell.kind == "kernel" for cell in summary.info.cells)
+    if kernels and detailed(summary.info):
+        text += f" {detail_legend(summary.info)}"
+    elif any(row.is_best for row in summary.rows):
         text += f" {BEST} = fastest."
-    if any(row.is_best and row.useful_gflops for row in summary.rows):
-        text += f" {GFLOPS}: of the fastest, useful / dense-equivalent."
+        if any(row.is_best and row.useful_gflops for row in summary.rows):
+            text += f" {GFLOPS}: of the fastest, useful / dense-equivalent."
     if any(row.is_rough for row in summary.rows):
         text += f" {ROUGH_LEGEND}."
     if any(not row.same_class for row in summary.rows):
         text += f" {OTHER_CLASS} = another precision class, takes no part in who wins."
-    return wrap(text, indent=0, hang=0)
+    ceilings = [line for told in ceiling_lines(summary.info) for line in wrap(told, indent=0)]
+    return [*wrap(text, indent=0, hang=0), *(ceilings if detailed(summary.info) else [])]
 
 
-def _case(parts: Sequence[Panel]) -> list[str]:
+def _case(parts: Sequence[Panel], summary: RunSummary) -> list[str]:
     """All panels of one case, and one list of footnotes below them."""
     footnotes = Footnotes()
     lines: list[str] = []
     for panel in parts:
         lines += ["", *wrap(panel.heading, indent=0)]
-        detailed = any(row.splits_ms or row.metrics for row in panel.all_rows())
-        lines += _details(panel, footnotes) if detailed else _matrix(panel, footnotes)
+        if any(row.splits_ms or row.metrics for row in panel.all_rows()):
+            lines += _details(panel, footnotes)
+        elif panel.kind == "kernel" and detailed(summary.info):
+            names = {variant: _name(columns.values()) for variant, columns in panel.rows.items()}
+            lines += detail_table(panel, names, footnotes)
+        else:
+            lines += _matrix(panel, footnotes)
+        baseline = next((row.variant for row in panel.all_rows() if row.is_baseline), "")
+        crossings = break_even_text(of_case(summary.break_evens, panel.case, panel.fixed), baseline)
+        lines += wrap(crossings) if crossings else []
     lines += footnotes.lines()
     notes = note_lines(row for panel in parts for row in panel.all_rows())
     return lines + [line for note in notes for line in wrap(note)]
@@ -159,73 +171,3 @@ def _split_rows(rows: Sequence[Row]) -> list[list[str]]:
     timed = [row for row in rows if row.splits_ms]
     body = [[_name([row]), *(ms(row.splits_ms.get(key)) for key in splits)] for row in timed]
     return [["of which, per step", *splits], *body]
-
-
-def _who_wins(contests: Sequence[Contest]) -> list[str]:
-    """A table of geometric means for every kind, op, pass and number of threads; what nobody won comes last."""
-    groups: dict[str, list[Contest]] = {}
-    for contest in contests:
-        axes = {axis: value for axis, value in contest.axes.items() if axis != "sparsity"}
-        name = " ".join(filter(None, (contest.kind, contest.op)))
-        groups.setdefault(", ".join(filter(None, (name, axes_text(axes)))), []).append(contest)
-    lines: list[str] = []
-    unsolved: dict[tuple[str, ...], list[str]] = {}
-    for heading, group in groups.items():
-        said = (*_fastest(group), *_left_out(group))
-        if any(contest.standings for contest in group):
-            lines += ["", *wrap(heading, indent=0)]
-            lines += fit([_standing_rows(group, True), _standing_rows(group, False)])
-            lines += [line for text in said for line in wrap(text)]
-        else:
-            unsolved.setdefault(said, []).append(heading)
-    for said, headings in unsolved.items():
-        lines += ["", *wrap("; ".join(headings), indent=0), *(line for text in said for line in wrap(text))]
-    return lines
-
-
-def _standing_rows(group: Sequence[Contest], ranges: bool) -> list[list[str]]:
-    variants = list(dict.fromkeys(s.variant for contest in group for s in contest.standings))
-    head = ["sparsity", *(_sparsity(contest) for contest in group)]
-    body = []
-    for variant in variants:
-        row = [variant]
-        for contest in group:
-            found = next((s for s in contest.standings if s.variant == variant), None)
-            best = BEST if variant == contest.winner else ""
-            told = "" if found is None else f"{ratio(found.ratio)}{best}"
-            row.append(f"{told} {ratio_span(found.low, found.high) if found and ranges else ''}".strip())
-        body.append(row)
-    return [head, *body, ["cells", *(f"{c.cells} of {c.cells_planned}" for c in group)]]
-
-
-def _sparsity(contest: Contest) -> str:
-    return plain(contest.axes["sparsity"]) if "sparsity" in contest.axes else "all"
-
-
-def _fastest(group: Sequence[Contest]) -> list[str]:
-    """The winners in words, and who cannot be told from them."""
-    where: dict[str, list[str]] = {}
-    for contest in group:
-        if contest.winner is None:
-            continue
-        told = contest.winner
-        if contest.blocks < 2:
-            told += " (no range: fewer than two blocks in common)"
-        elif contest.level:
-            told += f" (not told apart from {', '.join(contest.level)})"
-        where.setdefault(told, []).append(_sparsity(contest))
-    said = "; ".join(f"{told} at {', '.join(places)}" for told, places in where.items())
-    return [f"fastest: {said}"] if said else ["no winner: nothing was solved by baseline and others alike"]
-
-
-def _left_out(group: Sequence[Contest]) -> list[str]:
-    """Who does not stand, where and why; those for whom both are the same in one breath."""
-    where: dict[tuple[str, str], list[str]] = {}
-    for contest in group:
-        for variant, why in contest.left_out.items():
-            where.setdefault((variant, why), []).append(_sparsity(contest))
-    alike: dict[str, list[str]] = {}
-    for (variant, why), places in where.items():
-        alike.setdefault(f"{why} at {', '.join(places)}" if len(places) < len(group) else why, []).append(variant)
-    said = "; ".join(f"{', '.join(variants)}: {why}" for why, variants in alike.items())
-    return [f"left out: {said}"] if said else []

@@ -29,10 +29,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """The cells of one kind, op and `axes` (pass, threads, sparsity), and who stands how, best first."""
+    """The cells of one kind, group and `axes` (pass, threads, sparsity), and who stands how, best first."""
 
     kind: str
-    op: str
+    op: str  # "" where a group has several
+    group: str  # what the suite calls them; the op where it says nothing
     axes: dict[str, Any]
     baseline: str
     cells: int  # solved by all who stand
@@ -49,14 +50,14 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contests_of(cells: Sequence[CellInfo], rows: Iterable[Row]) -> tuple[Contest, ...]:
-    """One contest for every (kind, op, pass, threads, sparsity, baseline) of the plan, in its order."""
+    """One contest for every (kind, group, pass, threads, sparsity, baseline) of the plan, in its order."""
     by_cell: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_cell.setdefault(cell_key(row.case, row.cell), {})[row.variant] = row
     groups: dict[tuple[str, ...], list[CellInfo]] = {}
     for info in cells:
         axes = (str(info.cell.get(axis)) for axis in AXES)
-        groups.setdefault((info.kind, info.op, info.baseline, *axes), []).append(info)
+        groups.setdefault((info.kind, info.group or info.op, info.baseline, *axes), []).append(info)
     return tuple(_contest(g, [by_cell[cell_key(i.case, i.cell)] for i in g]) for g in groups.values())
 
 
@@ -72,7 +73,8 @@ def _contest(group: Sequence[CellInfo], cells: Sequence[Mapping[str, Row]]) -> C
     first = group[0]
     return Contest(
         kind=first.kind,
-        op=first.op,
+        op=first.op if all(info.op == first.op for info in group) else "",
+        group=first.group or first.op,
         axes={axis: first.cell[axis] for axis in AXES if axis in first.cell},
         baseline=first.baseline,
         cells=len(common),

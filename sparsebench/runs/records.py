@@ -38,6 +38,27 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
     session: int = 0  # how often the run had been resumed: rounds pair only within one session
 
 
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast one level of memory is read."""
+
+    name: str  # "L1" | "L2" | "L3" | "memory"
+    capacity: int  # bytes that it holds for all threads together, of a shared one what was seen; 0: no limit
+    gb_s: float  # 1e9 bytes per second, all threads together
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine can do at most with so many threads at once, in float32."""
+
+    threads: int
+    isa: str  # of the loops that measured it: "base" | "avx2" | "avx512"
+    gflops: float  # a multiply-add counts as two
+    levels: tuple[Level, ...]  # nearest first, memory last
+
+    def level_of(self, size: float) -> Level:
+        """The nearest level that holds `size` bytes."""
+        return next((level for level in self.levels if not level.capacity or size <= level.capacity), self.levels[-1])
+
+
 class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a cell is, for readers that know nothing of kernels."""
 
@@ -47,10 +68,13 @@ class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: str  # hash of all that defines the cell: different versions are never compared
     title: str  # "linear 1024->1024 batch 128"
     blocks: int
-    op: str = ""  # "linear" | "conv2d"; empty for whole models: means are taken within one op
+    op: str = ""  # "linear" | "conv2d"; empty for whole models
+    group: str = ""  # means are taken within one group; empty: within the op
     margin: float = 0.03
     useful_flop: float = 0.0  # 2·nnz·positions, times the products in the pass
     dense_flop: float = 0.0
+    products: int = 0  # in the pass: forward 1, both 3
+    least_bytes: float = 0.0  # that one product must read or write: the kept weights, its inputs, its output, each once
     variants: list[str] = []
     baseline: str = ""
 
@@ -64,11 +88,12 @@ class RunInfo(msgspec.Struct, kw_only=True):
     started: str  # ISO 8601, UTC
     suite: dict[str, Any]  # name, text, sha256, summary
     git: dict[str, Any] = {}  # commit, dirty
-    host: dict[str, Any] = {}  # fingerprint {…}, volatile {…}
+    host: dict[str, Any] = {}  # fingerprint {…}, volatile {…}, ceilings [Ceilings of each number of threads]
     libraries: dict[str, str] = {}
     plugins: list[PluginInfo] = []
     cells: list[CellInfo] = []
     precision: dict[str, str] = {}  # variant -> precision class
+    peers: list[str] = []  # variants that are other people's sparse software
     environment: dict[str, str] = {}  # overrides the workers got
     options: dict[str, Any] = {}  # seed, rounds, shard, selection
     code: str = ""  # hash of the installed package

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from sparsebench.runs.blocks import block_ns, by_row, log_ratios, loosened
+from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
 from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
 
@@ -50,8 +52,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ratio_low: float | None = None
     ratio_high: float | None = None
     block_ratios: dict[int, float] = {}
+    peer: str = ""  # the fastest of other people's sparse software in this cell
+    peer_ratio: float | None = None  # its time / this time, paired as `ratio`
     useful_gflops: float | None = None
     dense_gflops: float | None = None
+    ceiling_gflops: float | None = None  # the most useful GFLOP/s that the machine was measured to allow here
+    ceiling_bound: str = ""  # what sets that limit: "FMA", "L1", "L2", "L3", "memory"
+    ceiling_share: float | None = None  # useful_gflops / ceiling_gflops
     splits_ms: dict[str, float] = {}
     metrics: dict[str, float] = {}
     rss_peak: int = 0
@@ -71,6 +78,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     info: RunInfo
     rows: tuple[Row, ...]
     contests: tuple[Contest, ...]
+    break_evens: tuple[BreakEven, ...] = ()  # of cases, then of the means of groups
     problems: tuple[str, ...] = ()
     path: str = ""
 
@@ -87,37 +95,53 @@ def summarize(run: Run) -> RunSummary:
     index: dict[str, dict[str, dict[int, Sample]]] = {}
     for (key, variant), blocks in by_row(run.samples).items():
         index.setdefault(key, {})[variant] = blocks
+    ceilings = ceilings_of(run.info)
     rows: list[Row] = []
     planned: set[str] = set()
     for info in run.info.cells:
         key = cell_key(info.case, info.cell)
         planned.add(key)
-        rows += _rows_of_cell(info, index.get(key, {}), run.info.precision)
+        rows += _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings))
     stray = sorted(index.keys() - planned)
     problems = [
         *run.problems,
         *(f"{key}: samples of a cell that run.json does not plan, left out" for key in stray),
     ]
+    contests = contests_of(run.info.cells, rows)
     return RunSummary(
         info=run.info,
         rows=tuple(rows),
-        contests=contests_of(run.info.cells, rows),
+        contests=contests,
+        break_evens=(*break_evens_of_cases(rows), *break_evens_of_means(contests)),
         problems=tuple(problems),
         path=str(run.path),
     )
 
 
-def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], precision: Mapping[str, str]) -> list[Row]:
-    """The rows of one cell, the fastest of the baseline's precision class marked."""
+def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], run: RunInfo, roof: Roof | None) -> list[Row]:
+    """The rows of one cell, compared with each other: the fastest, the best peer, the share of the ceiling."""
     variants = [*info.variants, *(v for v in found if v not in info.variants)]
     rows = [_row(info, variant, found.get(variant, {}), found.get(info.baseline, {})) for variant in variants]
-    classes = {row.variant: precision.get(row.variant, "float32") for row in rows}
+    classes = {row.variant: run.precision.get(row.variant, "float32") for row in rows}
     wanted = classes.get(info.baseline, "float32")
     rows = [
         msgspec.structs.replace(r, precision=classes[r.variant], same_class=classes[r.variant] == wanted) for r in rows
     ]
-    best = best_of(rows)
-    return [msgspec.structs.replace(row, is_best=row.variant == best) for row in rows]
+    best, peer = best_of(rows), best_of(row for row in rows if row.variant in run.peers and row.status == "ok")
+    told = []
+    for row in rows:
+        row = msgspec.structs.replace(row, is_best=row.variant == best, peer=peer or "", **_under(roof, row))
+        logs = log_ratios(found.get(peer or "", {}), found.get(row.variant, {})) if row.ms and not row.is_rough else {}
+        told.append(msgspec.structs.replace(row, peer_ratio=math.exp(median(logs.values()))) if logs else row)
+    return told
+
+
+def _under(roof: Roof | None, row: Row) -> dict[str, Any]:
+    """What the machine allows, and the share of it; the ceilings are of float32."""
+    if roof is None or row.precision != "float32":
+        return {}
+    share = row.useful_gflops / roof.gflops if row.useful_gflops else None
+    return {"ceiling_gflops": roof.gflops, "ceiling_bound": roof.bound, "ceiling_share": share}
 
 
 def best_of(rows: Iterable[Row]) -> str | None:

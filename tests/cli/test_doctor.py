@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sparsebench import ceilings
 from sparsebench.cli import doctor
 from sparsebench.cli.advice import advise
 
@@ -68,6 +69,8 @@ def test_json_is_one_flat_object(call: Call, monkeypatch: pytest.MonkeyPatch) ->
     assert "MKL_CBWR=COMPATIBLE" in known["environment"]
     assert any(line.startswith("MKL_CBWR may hold the dense baseline back") for line in known["advice"])
     assert {"cpu", "cores_allowed", "isa", "load", "torch_isa", "library_torch", "advice"} <= known.keys()
+    assert {"ceiling_isa", "ceiling_gflops", "ceiling_memory_gb_s"} <= known.keys()
+    assert known["ceiling_gflops"] > 0.1
 
 
 def test_the_text_names_what_it_found(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +79,16 @@ def test_the_text_names_what_it_found(call: Call, monkeypatch: pytest.MonkeyPatc
     assert code == 0
     assert "libfoo.so" in out
     assert "cores allowed" in out
+    assert "ceiling GFLOP/s " in out
+    assert "ceiling memory GB/s " in out
     assert out.rstrip().endswith("Next: sparsebench run suite-smoke")
+
+
+def test_ceilings_that_cannot_be_measured_are_a_line_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "PROBE", "raise ImportError('libbaz.so')")
+    (line,) = doctor.measured_ceilings().values()
+    assert "libbaz.so" in line
+    assert any("ceiling_error" in keys for keys in doctor.GROUPS.values())
 
 
 def test_the_process_with_torch_answers() -> None:

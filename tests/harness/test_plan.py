@@ -195,3 +195,56 @@ def test_run_json_says_what_each_cell_is(planned: Planned) -> None:
     assert both.dense_flop == 3 * forward.dense_flop
     (model,) = planned(CASES, expression="mlp").infos()
     assert (model.kind, model.op, model.useful_flop) == ("training", "", 0.0)
+
+
+def test_a_suite_says_what_runs_without_k(planned: Planned) -> None:
+    head = 'default = "fast or training"'
+    assert {c.case.name for c in planned(CASES, head=head).cells} == {"linear-wide", "mlp-step"}
+    assert {c.case.name for c in planned(CASES, head=head, expression="conv").cells} == {"conv-3x3"}
+    assert {c.case.name for c in planned(CASES, head=head, expression="kernel").cells} == {"linear-wide", "conv-3x3"}
+    with pytest.raises(UsageError, match="-k 'cnov' selects no cell"):
+        planned(CASES, head='default = "cnov"')
+
+
+def test_k_does_not_take_the_name_of_an_axis_for_a_value(planned: Planned) -> None:
+    """Every cell has threads: a tag of that name would select nothing else."""
+    tagged = CASES.replace('"fast"', '"threads"')
+    assert {c.case.name for c in planned(tagged, expression="threads").cells} == {"linear-wide"}
+    assert {c.case.name for c in planned(tagged, expression="threads=1").cells} == {
+        "linear-wide",
+        "conv-3x3",
+        "mlp-step",
+    }
+    with pytest.raises(UsageError, match="selects no cell"):
+        planned(CASES, expression="threads")
+
+
+def test_peers_by_name_are_peers_all_the_same(planned: Planned, backend: Any) -> None:
+    """What fails a run is one thing, whom the others are measured by another."""
+    plan = planned(CASES, backends=("csr", "cpp"))
+    plan.backends |= {name: (backend(name, peer=True), {}) for name in ("csr", "dense")}
+    assert plan.peers() == {"dense"}
+    assert plan.peer_variants() == ["csr"], "the baseline is no peer of itself"
+
+
+@pytest.mark.parametrize(
+    ("which", "products"), [("forward", 1), ("grad_input", 1), ("grad_weight", 1), ("backward", 2), ("both", 3)]
+)
+def test_run_json_says_what_each_cell_must_stream(planned: Planned, which: str, products: int) -> None:
+    cases = CASES.replace('["forward", "both"]', f'"{which}"').replace('op = "linear"', 'op = "linear"\nbatch = 5')
+    info, *_ = planned(cases, expression="linear and sparsity=0.9").infos()
+    assert info.products == products
+    assert info.least_bytes == round(8 * 6 * 0.1) * 6 + 4 * 5 * (8 + 6)
+    assert info.useful_flop == 2 * 5 * products * round(8 * 6 * 0.1)
+
+
+def test_of_other_types_and_models_nobody_knows_what_they_stream(planned: Planned) -> None:
+    cases = CASES.replace('op = "linear"', 'op = "linear"\ndtype = "float64"')
+    assert {info.least_bytes for info in planned(cases, expression="linear or mlp").infos()} == {0.0}
+
+
+def test_run_json_says_the_group(planned: Planned) -> None:
+    cases = CASES.replace('name = "linear-wide"', 'name = "linear-wide"\ngroup = "wide"')
+    assert {info.case: info.group for info in planned(cases).infos()} == {
+        "linear-wide": "wide", "conv-3x3": "", "mlp-step": "",
+    }  # fmt: skip

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sparsebench
 from sparsebench.errors import RunError, UsageError
+from sparsebench.harness import session
 from sparsebench.harness.crew import Limits
-from sparsebench.harness.plan import Selection
+from sparsebench.harness.plan import Plan, Selection
 from sparsebench.harness.session import plan_resume, plan_run
-from sparsebench.runs.records import TIMED
+from sparsebench.runs.records import TIMED, Ceilings
 from sparsebench.runs.store import Run
+
+Planned = Callable[..., Plan]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,55 @@ def test_run_json_says_what_was_selected(run: Run) -> None:
         },
         "files": [],
     }  # fmt: skip
+
+
+def test_run_json_has_the_ceilings_of_each_number_of_threads(run: Run) -> None:
+    (one,) = run.info.host["ceilings"]
+    assert one["threads"] == 1
+    assert one["gflops"] > 0.1
+    assert one["levels"][-1]["name"] == "memory"
+    assert run.info.suite["details"] is False
+    assert run.info.peers == ["torch-csr"]
+
+
+def test_ceilings_are_measured_where_the_workers_work(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(threads: int, cores: list[int], environment: dict[str, str]) -> Ceilings:
+        asked.append((threads, cores, environment["OMP_NUM_THREADS"]))
+        return Ceilings(threads=threads, isa="base", gflops=1.0, levels=())
+
+    monkeypatch.setattr(session, "measure_apart", measured)
+    monkeypatch.setattr(session, "cores_allowed", lambda: [3, 5, 7])
+    kernel = '[[kernel]]\nname = "a"\nop = "linear"\nout_features = 8\nin_features = 6\nthreads = [2, 1]\n'
+    model = '[[training]]\nname = "b"\nmodel = "mlp"\ndataset = "digits"\nthreads = [3]\n'
+    found = session.measured_ceilings(planned(kernel + model))
+    assert asked == [(1, [3], "1"), (2, [3, 5], "2")]
+    assert [each["threads"] for each in found["ceilings"]] == [1, 2]
+    asked.clear()
+    assert session.measured_ceilings(planned(model)) == {}
+    assert not asked, "models have no ceilings"
+
+
+def test_a_run_goes_on_without_ceilings_and_says_why(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise RunError("the machine's ceilings could not be measured: no such module")
+
+    monkeypatch.setattr(session, "measure_apart", failing)
+    kernel = '[[kernel]]\nname = "a"\nop = "linear"\nout_features = 8\nin_features = 6\n'
+    assert session.measured_ceilings(planned(kernel)) == {
+        "ceilings_error": "the machine's ceilings could not be measured: no such module"
+    }
+
+
+def test_a_resumed_run_keeps_the_ceilings_it_began_with(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder)
+    monkeypatch.setattr(session, "measure_apart", lambda *_: pytest.fail("measured again"))
+    with plan_resume(folder, Limits()).open() as writer:
+        assert writer.info.host["ceilings"] == run.info.host["ceilings"]
 
 
 @pytest.mark.parametrize("change", [{"options": {}}, {"options": {"selection": {"nonsense": 1}, "files": []}}])

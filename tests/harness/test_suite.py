@@ -58,6 +58,8 @@ def test_every_built_in_suite_is_right(name: str) -> None:
         (HEAD + "blocks = true\n" + KERNEL, "mine.toml [suite]: blocks = True; write a whole number"),
         (HEAD + 'backends = "cython"\n' + KERNEL, "mine.toml [suite]: backends = 'cython'; write a list"),
         (HEAD + "baseline = 1\n" + KERNEL, "mine.toml [suite]: baseline = 1; write text"),
+        (HEAD + "details = 1\n" + KERNEL, "mine.toml [suite]: details = 1; write true or false"),
+        (HEAD + "default = true\n" + KERNEL, "mine.toml [suite]: default = True; write text"),
         (HEAD + "margin = 3\n" + KERNEL, "mine.toml [suite]: margin = 3; write a share such as 0.03"),
         (HEAD + 'threads = ["one"]\n' + KERNEL, "mine.toml [suite]: threads = ['one']; write a list"),
         (HEAD + "threads = [0]\n" + KERNEL, IN_KERNEL + "threads = 0; write at least 1"),
@@ -96,6 +98,7 @@ def test_a_mistake_is_one_line_with_its_place(text: str, message: str) -> None:
         ("tags = 5", "tags = 5; write a list"),
         ("tags = [5]", "tags = [5]; write a list"),
         ("summary = 5", "summary = 5; write text"),
+        ('group = ["a"]', "group = ['a']; write text"),
         ("kernel_size = true", "kernel_size = True; write a whole number or two, as in kernel_size = [3, 3]"),
         ("kernel_size = [3]", "kernel_size = [3]; write a whole number or two"),
         ("kernel_size = [3, true]", "kernel_size = [3, True]; write a whole number or two"),
@@ -138,7 +141,7 @@ def test_a_misspelt_operation_names_the_nearest() -> None:
     ("name", "message"),
     [
         ("suite-cpuu", "no suite is named 'suite-cpuu'; did you mean 'suite-cpu'"),
-        ("no/such.toml", "suite no/such.toml: no such file; built-in suites: suite-cpu, suite-smoke"),
+        ("no/such.toml", "suite no/such.toml: no such file; built-in suites: suite-cpu, suite-kernels, suite-smoke"),
     ],
 )
 def test_a_suite_that_is_not_there(name: str, message: str) -> None:
@@ -160,6 +163,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (kernel.blocks, kernel.rounds, kernel.margin, kernel.tags) == (5, None, 0.03, ())
     assert dict(kernel.axes) == {"sparsity": (0.9,), "pass": ("both",), "threads": (1,)}
     assert model.margin == 0.05
+    assert (suite.default, suite.details, kernel.group, model.group) == ("", False, "", "")
     assert {k: model.parameters[k] for k in ("batch", "method", "allocator", "seed")} == {
         "batch": 32, "method": "static", "allocator": "uniform", "seed": 0,
     }  # fmt: skip

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from sparsebench import timing
+from sparsebench import host, plans, timing
+from sparsebench.errors import ProblemError
 from sparsebench.nn import choose, problem_of, sparse_layers, sparsify, tuning
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.nn.capture import Seen
+from sparsebench.nn.choose import layer_problems
 from sparsebench.nn.tuning import Tuner
+from sparsebench.plans import Code, Fastest, code_of
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +146,89 @@ def test_with_the_real_clock(monkeypatch, make_backend, prune):
     handle, reason, times = best(module, (3, 16), named(make_backend(), "same"))
     assert handle is None  # it scatters the values into a dense weight at every call
     assert all(time_ns > 0 for time_ns in times.values())
+
+
+CYTHON, CSR = "sparsebench.builtin.backends._cython", "sparsebench.builtin.backends._torch_csr"
+CODES = {"cython": code_of(CYTHON), "torch-csr": code_of(CSR)}
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """Keeps who was fastest for a pruned linear layer 16 -> 6 at batch 3, then asks; and what was raced meanwhile."""
+    monkeypatch.setenv("SPARSEBENCH_PLANS", str(tmp_path))
+    monkeypatch.setattr(tuning, "float32_backends", lambda: [BackendHandle("cython"), BackendHandle("torch-csr")])
+    module = nn.Linear(16, 6)
+    mask = torch.zeros(6, 16, dtype=torch.bool)
+    mask[:, :2] = True
+
+    def ask(backend="cython", winner="", passes="both", training=True, channels_last=False, **changes):
+        problem = problem_of(module, (3, 16), sparsity=0.875)
+        times = {"dense": 100.0, "cython": 50.0, "torch-csr": 70.0}
+        kept = Fastest(
+            backend=backend, winner=winner or backend, times_ns=times, codes=CODES,
+            torch=host.libraries()["torch"], made="2026-11-21T01:02:03+00:00",
+        )  # fmt: skip
+        plans.store(problem, passes, {}, plans.Fastest(**{**kept_fields(kept), **changes}))
+        seen = Seen((3, 16), channels_last)
+        return Tuner().best(module.train(training), mask, problem, seen)
+
+    return ask
+
+
+def kept_fields(kept):
+    return {name: getattr(kept, name) for name in kept.__struct_fields__}
+
+
+def test_what_was_tuned_need_not_be_measured(tuned, quick):
+    handle, reason, times = tuned()
+    assert handle.name == "cython"
+    assert reason == "cython is 2.00 times as fast as the dense layer, as tuned 2026-11-21"
+    assert times["torch-csr"] == 70.0
+    assert quick["race"].called == []
+
+
+def test_that_dense_was_fastest_need_not_be_measured(tuned, quick):
+    handle, reason, _ = tuned(backend="")
+    assert handle is None
+    assert reason == "no backend is faster than the dense layer, as tuned 2026-11-21"
+    assert quick["race"].called == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"passes": "forward"},
+        {"training": False},
+        {"channels_last": True},
+        {"torch": "0.4"},
+        {"codes": {"cython": code_of(CYTHON)}},
+        {"codes": {**CODES, "torch-csr": Code(CSR, "0" * 64)}},
+        {"codes": {**CODES, "cython": Code(CYTHON, "")}},
+        {"backend": "gone", "codes": {**CODES, "gone": Code("gone", "1" * 64)}, "times_ns": {"dense": 2, "gone": 1}},
+        {"winner": "cython@tile=4"},
+    ],
+    ids=["another pass", "another mode", "channels-last", "another torch", "a backend came later", "its code changed",
+         "its code is unknown", "it is gone", "its plan is gone"],
+)  # fmt: skip
+def test_what_no_longer_holds_is_measured_again(change, tuned, monkeypatch):
+    measured = (None, "measured", {})
+    monkeypatch.setattr(Tuner, "_measure", lambda *_: measured)
+    assert tuned(**change) == measured
+    assert tuned() != measured
+
+
+def test_a_tuner_over_given_backends_asks_nobody(tuned, quick, backend, prune):
+    tuned()
+    module = prune(nn.Linear(16, 6), 0.875)
+    best(module, (3, 16), named(backend, "a"))
+    assert quick["race"].called == [["dense", "a"]]
+
+
+def test_the_problems_of_a_models_layers(net):
+    found = layer_problems(net, torch.zeros(2, 3, 8, 8), 0.75, "uniform", 2)
+    assert list(found) == [("conv1",), ("conv2",), ("fc",)]
+    assert found["fc",] == replace(problem_of(net.fc, (2, 72)), sparsity=0.75, threads=2)
+    found = layer_problems(net, torch.zeros(2, 3, 8, 8), 0.5, "nm:2:4", 1)
+    assert "groups of 4" in found["conv1",]
+    with pytest.raises(ProblemError):
+        problem_of(net.conv1, (2, 3, 8, 8), 0.5, 1, "nm:2:4")

@@ -91,3 +91,18 @@ def test_nothing_solved_at_all(run_of):
     contest = contest_at(run_of(change=lambda s: None))
     assert contest.standings == ()
     assert contest.left_out["cython"] == "missing in 1 of 1"
+
+
+def test_a_suite_may_name_its_own_groups(run_of, cells_of):
+    wide = [replace(c, group="wide") for c in cells_of(cases=("a", "b"))]
+    contests = summarize(run_of(wide + cells_of(cases=("c",)))).contests
+    assert [(c.group, c.op, c.cells) for c in contests if c.axes["sparsity"] == 0.9] == [
+        ("wide", "linear", 2),
+        ("linear", "linear", 1),
+    ]
+
+
+def test_a_group_may_hold_several_ops(run_of, cells_of):
+    mixed = [replace(c, group="all", op=op) for op, case in (("linear", "a"), ("conv2d", "b")) for c in
+             cells_of(cases=(case,))]  # fmt: skip
+    assert {(c.group, c.op, c.cells) for c in summarize(run_of(mixed)).contests} == {("all", "", 2)}

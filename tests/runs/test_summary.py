@@ -172,3 +172,31 @@ def test_samples_of_no_planned_cell_are_said(run_of):
     assert len(summary.rows) == 3
     assert summary.problems[0] == "p"
     assert "sparsity=0.9" in summary.problems[1]
+
+
+def test_the_best_peer_of_a_cell_is_one(run_of):
+    times = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6, "mkl": 3e6}
+    rows = summarize(run_of(times=times, cells=None, peers=["torch-csr", "mkl"])).rows
+    assert {row.peer for row in rows} == {"torch-csr"}, "mkl is in no cell"
+    assert row_of(summarize(run_of(peers=["torch-csr"])), "cython").peer_ratio == pytest.approx(4, rel=0.05)
+    assert row_of(summarize(run_of(peers=["torch-csr"])), "torch-dense").peer_ratio == pytest.approx(2, rel=0.05)
+    assert row_of(summarize(run_of(peers=["torch-csr"])), "torch-csr").peer_ratio == 1
+    best = summarize(run_of(peers=["torch-csr", "cython"]))
+    assert row_of(best, "torch-csr").peer == "cython"
+    assert row_of(best, "torch-csr").peer_ratio == pytest.approx(0.25, rel=0.05)
+
+
+def test_without_a_peer_that_works_there_is_no_ratio_to_it(run_of):
+    assert {row.peer_ratio for row in summarize(run_of()).rows} == {None}
+    broken = run_of(
+        peers=["torch-csr"],
+        change=lambda s: replace(s, status="wrong", reason="r", t_ns=[]) if s.variant == "torch-csr" else s,
+    )
+    assert {(row.peer, row.peer_ratio) for row in summarize(broken).rows} == {("", None)}
+    rough = summarize(run_of(peers=["torch-csr"], change=spoil(range(5))))
+    assert {(row.peer, row.peer_ratio) for row in rough.rows} == {("", None)}
+
+
+def test_drift_is_not_in_the_ratio_to_the_best_peer(run_of):
+    row = row_of(summarize(run_of(drift=0.5, peers=["torch-csr"])), "cython")
+    assert row.peer_ratio == pytest.approx(4, rel=0.05)
