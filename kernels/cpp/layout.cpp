@@ -30,12 +30,15 @@ Axis::Axis(const Shape& shape, int axis, int size)
   phases.erase(std::unique(phases.begin(), phases.end()), phases.end());
 }
 
+bool Axis::single() const { return size == 1 && outputs == 1 && kernel == 1 && first_pixel(phases[0]) == 0; }
+
 int Axis::phase_index(int tap) const {
   return static_cast<int>(std::lower_bound(phases.begin(), phases.end(), tap * dilation % stride) - phases.begin());
 }
 
 Layout::Layout(const Shape& shape, int height, int width, int images, int lanes)
     : down(shape, 0, height), across(shape, 1, width), images(images), lanes(lanes), by_rows(images % lanes == 0) {
+  single = down.single() && across.single();
   phases = static_cast<int>(down.phases.size() * across.phases.size());
   // One row's pixels and one side's padding.
   pitch = std::max((across.size + across.padding + across.stride - 1) / across.stride, across.outputs);

@@ -31,6 +31,7 @@ struct Axis {
   std::vector<int> phases;  // those that the window meets, ascending
 
   Axis(const Shape& shape, int axis, int size);
+  bool single() const;  // whether its one pixel is what its one window reads
   int phase_index(int tap) const;
   int step(int tap) const { return tap * dilation / stride; }
   int first_pixel(int phase) const { return ((phase - padding) % stride + stride) % stride; }
@@ -47,6 +48,7 @@ struct Layout {
   int images;   // stored side by side at every position
   int lanes;    // floats of a vector
   bool by_rows;
+  bool single;  // whether images are one pixel that one output reads, as a linear layer's are
   int phases;   // of one channel
   int pitch;    // positions from one row of a plane to the next
   int reach;    // the largest distance that the window adds to a position

@@ -31,18 +31,9 @@ View every(const View& pixels, const Layout& layout, std::int64_t pixel) {
 
 View channels_from(const View& view, int channel) { return {view.data + channel * view.stride[1], view.stride}; }
 
-// Whether every plane is one pixel: a phase may meet the padding alone, and then nothing is written into its planes.
-bool one_position(const Layout& layout) {
-  const auto filled = [](const Axis& axis) {
-    return std::all_of(axis.phases.begin(), axis.phases.end(), [&](int phase) { return axis.first_pixel(phase) < axis.size; });
-  };
-  return layout.by_rows && layout.inputs == 1 && layout.outputs == 1 && layout.reach == 0 && filled(layout.down) &&
-         filled(layout.across);
-}
-
-// Planes [first, last): of a single position, only lanes of the last vector can be no image's.
+// Planes [first, last): of a single pixel, only lanes of the last vector can be no image's.
 void clear_planes(const Packer& packer, float* planes, std::int64_t stride, int first, int last, bool clear) {
-  if (one_position(packer.layout)) {
+  if (packer.layout.by_rows && packer.layout.single) {
     const int lanes = packer.layout.lanes, end = (packer.used + lanes - 1) / lanes * lanes;
     if (packer.used == end) return;
     for (int plane = first; plane < last; ++plane)

@@ -31,8 +31,7 @@ Stream stream_of(const Pattern& pattern, const Columns& columns, Range rows) {
 
 // One position, one block, one entry a column: then entries lie in CSR order, and its transpose's.
 bool Layer::streams(int images) const {
-  return images <= MOST_STREAMED && layout_->inputs == 1 && layout_->outputs == 1 && layout_->phases == 1 &&
-         shape_.groups == 1 && shape_.kernel[0] * shape_.kernel[1] == 1 && forward_.blocks.size() == 1;
+  return images <= MOST_STREAMED && layout_->single && shape_.groups == 1 && forward_.blocks.size() == 1;
 }
 
 void Layer::stream_forward(const Input& input, const float* bias, const View& out, int threads) {

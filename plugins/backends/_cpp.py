@@ -19,8 +19,8 @@ GRAIN = 2**17  # multiplications worth another thread
 class CppBackend:
     """Any linear or conv2d layer in float32.
 
-    `isa` forces an instruction set, as the environment variable SPARSEBENCH_ISA does; `layout`, `tile` and `block` force
-    parts of the plan. Without those, what `sparsebench tune` has measured counts, then the cost model.
+    `isa` forces an instruction set, as the environment variable SPARSEBENCH_ISA does; `layout`, `tile` and `block`
+    force parts of the plan. Without those, what `sparsebench tune` has measured counts, then the cost model.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ def _packed(problem: Problem, height: int, width: int, images: int) -> int:
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Uninitialised [images, channels, height, width], laid out as `like`: channels-last, features by batch, or plain."""
+    """Uninitialised [images, channels, height, width], as `like` is: channels-last, features by batch, or plain."""
     if like.is_contiguous():
         return torch.empty(shape)
     if like.is_contiguous(memory_format=torch.channels_last):

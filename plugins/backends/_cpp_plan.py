@@ -84,7 +84,7 @@ def l1_bytes() -> int:
 
 
 def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> int:
-    """Planes of a block: the cheapest for rows with so many `non_zeros` per plane, of which a tile reads `plane_bytes`."""
+    """Planes of the cheapest block, for rows of so many `non_zeros` per plane; a tile reads `plane_bytes` of one."""
 
     def cost(block: int) -> float:
         held = min(block, planes)
