@@ -1,4 +1,3 @@
-# distutils: language = c++
 """The C++ kernels as Python sees them: a bound layer, addresses as integers, strides in elements.
 
 Everything is checked by the caller (`sparsebench.builtin.backends._cpp`): shapes, dtypes, that what the weight's
@@ -43,6 +42,7 @@ cdef extern from "layer.h" namespace "sparsebench" nogil:
     cdef cppclass CppLayer "sparsebench::Layer":
         CppLayer(const Shape&, const Csr&, const float*, const Plan&, const Loops&, int, int) except +
         void set_values(const float*) except +
+        void get_values(float*)
         int64_t saved_size(int, int, int) except +
         void forward(const Input&, const float*, const View&, float*, int) except +
         void backward(const Input&, const View&, const View&, float*, const float*, int) except +
@@ -106,6 +106,10 @@ cdef class Layer:
         """New values [nnz] in CSR order; they are copied."""
         with nogil:
             self.layer.set_values(<const float*> values)
+
+    def get_values(self, uintptr_t values):
+        """Write the values [nnz] in CSR order, as they were set last."""
+        self.layer.get_values(<float*> values)
 
     def saved_size(self, int images, int height, int width):
         """Elements that `forward` fills for `backward`; 0 if it saves nothing."""

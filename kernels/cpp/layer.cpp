@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
-
+#include <limits>
+#include <stdexcept>
 
 namespace sparsebench {
 
 namespace {
-
 
 std::uint64_t next_id() {
   static std::atomic<std::uint64_t> last{0};
@@ -30,6 +29,9 @@ Layer::~Layer() = default;
 void Layer::prepare(int height, int width) {
   if (layout_ && layout_->down.size == height && layout_->across.size == width) return;
   auto layout = std::make_unique<Layout>(shape_, height, width, plan_.images, loops_.lanes);
+  const std::int64_t most = std::max(layout->packed_input(shape_), layout->packed_grad(shape_));
+  if (most > std::numeric_limits<std::int32_t>::max() / static_cast<std::int64_t>(sizeof(float)))
+    throw std::length_error("packed images take more than 2 GiB, beyond offsets of 32 bits");
   Pattern pattern = forward_pattern(shape_, csr_, *layout, plan_.forward_block);
   if (layout_) {
     // The blocks are the same for every size of input, and so is the order of the entries.
@@ -58,6 +60,8 @@ std::int64_t Layer::saved_size(int images, int height, int width) {
   prepare(height, width);
   return streams(images) ? 0 : layout_->packed_input(shape_) * parts(images);
 }
+
+void Layer::get_values(float* values) const { sparsebench::get_values(forward_, values); }
 
 std::size_t Layer::bytes() const { return forward_.bytes() + transposed_.bytes() + columns_.bytes() + transposed_columns_.bytes(); }
 

@@ -35,11 +35,14 @@ struct Columns {
 
 class Layer {
  public:
-  // `csr` must outlive the layer; `values` [nnz] are copied. height and width are hints.
+  // `csr` must outlive the layer and not change; `values` [nnz] are copied. height and width are hints. This and every pass
+  // throw std::length_error where packed planes would be beyond offsets of 32 bits.
   Layer(const Shape& shape, const Csr& csr, const float* values, const Plan& plan, const Loops& loops, int height, int width);
   ~Layer();
 
   void set_values(const float* values);
+  // The values [nnz] in CSR order, as they were set last.
+  void get_values(float* values) const;
   // Elements that `saved` needs for such an input: its packing, for backward.
   std::int64_t saved_size(int images, int height, int width);
   // out [images, out_features, ...]; bias [out_features], saved may be null.
@@ -49,15 +52,16 @@ class Layer {
                 int threads);
   // Bytes of the pattern in both directions, as far as they are built.
   std::size_t bytes() const;
-  const Plan& plan() const { return plan_; }
 
  private:
   struct Part;
   struct Chunks;
+  struct Tiles;
   Part part(int index, int images) const;
   template <class Unpack>
-  void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, const float* panel, const float* bias,
-                const Chunks& chunks, float* product, const Team& team, Counter* counters, Unpack&& unpack) const;
+  void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, std::int64_t band_width, const float* panel,
+                const float* bias, const Chunks& chunks, float* product, const Team& team, Counter* counters,
+                Unpack&& unpack) const;
   void prepare(int height, int width);
   void prepare_transposed();
   int parts(int images) const { return (images + plan_.images - 1) / plan_.images; }

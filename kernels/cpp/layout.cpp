@@ -49,16 +49,24 @@ Layout::Layout(const Shape& shape, int height, int width, int images, int lanes)
   lead = std::max(0, reach - first);
   output_width = by_rows ? across.outputs : pitch;
   input_width = by_rows ? across.last - across.first + 1 : pitch;
-  output_lanes = by_rows ? output_width * down.outputs * images : up(std::int64_t{outputs} * images, lanes);
-  input_lanes = by_rows ? input_width * (down.last - down.first + 1) * images : up(std::int64_t{inputs} * images, lanes);
   const std::int64_t side = images;
+  const bool one = inputs == 1 && outputs == 1 && reach == 0 && first == 0 && by_rows;
   const std::int64_t read_outputs = up(outputs * side, lanes), read_inputs = up(inputs * side, lanes);
-  const bool one = inputs == 1 && outputs == 1 && reach == 0 && first == 0;
   const std::int64_t input_end = std::max(reach * side + read_outputs, (first + inputs) * side);
   const std::int64_t grad_end = std::max(lead * side + read_outputs, (lead + first) * side + read_inputs);
   // Planes of one position lie side by side: they are a few whole lines, and every set of the cache gets its share.
-  input_stride = one && by_rows ? input_end : spread(input_end);
-  grad_stride = one && by_rows ? grad_end : spread(grad_end);
+  input_stride = one ? input_end : spread(input_end);
+  grad_stride = one ? grad_end : spread(grad_end);
+}
+
+std::int64_t Layout::output_lanes(int rows) const {
+  if (!by_rows) return spread(std::int64_t{outputs} * images);
+  return outputs == 1 ? images : spread(output_width * rows * images);
+}
+
+std::int64_t Layout::input_lanes(int rows) const {
+  if (!by_rows) return spread(std::int64_t{inputs} * images);
+  return inputs == 1 ? images : spread(input_width * rows * images);
 }
 
 std::vector<Tile> Layout::output_tiles(int used_images, int most_vectors) const {
@@ -73,9 +81,9 @@ std::vector<Tile> Layout::input_tiles(int used_images, int most_vectors) const {
 std::vector<Tile> Layout::tiles(int rows, int width, std::int64_t product_width, int positions, int used_images,
                                 int most_vectors) const {
   std::vector<Tile> found;
-  // Of a single position only the vectors that hold images are computed.
-  const bool single = rows == 1 && width == 1;
-  const int used = static_cast<int>(up(single ? used_images : images, lanes));
+  // Of one position only the vectors that hold images are computed; else they lie between those of other positions.
+  const bool alone = rows == 1 && width == 1;
+  const int used = static_cast<int>(up(alone ? used_images : images, lanes));
   const int vectors = static_cast<int>(by_rows ? std::int64_t{width} * used / lanes
                                                : up(std::int64_t{positions} * images, lanes) / lanes);
   const int parts = (vectors + most_vectors - 1) / most_vectors;
@@ -84,7 +92,7 @@ std::vector<Tile> Layout::tiles(int rows, int width, std::int64_t product_width,
       const std::int64_t begin = std::int64_t{vectors} * part / parts, end = std::int64_t{vectors} * (part + 1) / parts;
       const std::int64_t from = std::int64_t{row} * pitch * images, to = std::int64_t{row} * product_width * images;
       found.push_back({static_cast<std::int32_t>(from + begin * lanes), static_cast<std::int32_t>(to + begin * lanes),
-                       static_cast<std::int32_t>(end - begin)});
+                       static_cast<std::int32_t>(end - begin), row});
     }
   }
   return found;

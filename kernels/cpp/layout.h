@@ -38,9 +38,10 @@ struct Axis {
   int position(int pixel) const { return (pixel + padding) / stride; }
 };
 
-// T vectors of lanes: where the tile begins in a packed plane and in a row of the product, in elements.
+// T vectors of lanes: where the tile begins in a packed plane and in a row of the product over all positions, in elements;
+// `row` is the row of positions that it lies in, 0 if it may lie in several (flat).
 struct Tile {
-  std::int32_t from, to, vectors;
+  std::int32_t from, to, vectors, row;
 };
 
 struct Layout {
@@ -58,7 +59,11 @@ struct Layout {
   int lead;     // zero positions before the outputs of a packed grad_output, so that no window begins before the plane
   std::int64_t input_stride, grad_stride;      // elements from one packed plane to the next
   std::int64_t output_width, input_width;      // positions from one row of a product to the next
-  std::int64_t output_lanes, input_lanes;      // elements of a row of the product over outputs, over inputs
+  // Elements of a channel's product over so many rows of output or input positions; flat has but one row.
+  std::int64_t output_lanes(int rows) const;
+  std::int64_t input_lanes(int rows) const;
+  int output_rows() const { return by_rows ? down.outputs : 1; }
+  int input_rows() const { return by_rows ? down.last - down.first + 1 : 1; }
 
   Layout(const Shape& shape, int height, int width, int images, int lanes);
 

@@ -7,9 +7,10 @@ namespace sparsebench {
 
 namespace {
 
-// The pixels of one phase, as a part of the tensor and of the planes: `begin` are a plane's elements before the first.
+// The pixels of one phase, as a part of the tensor and of the planes: `begin` are a plane's elements before the first, which
+// lies in row `top` of its positions.
 struct Phase {
-  std::int64_t rows, columns, pixel, begin;
+  std::int64_t rows, columns, pixel, begin, top;
 };
 
 Phase phase_of(const Layout& layout, const View& pixels, int index, std::int64_t pitch, std::int64_t skip_down,
@@ -20,7 +21,8 @@ Phase phase_of(const Layout& layout, const View& pixels, int index, std::int64_t
   const auto count = [](int size, int first, int stride) { return std::max(0, (size - first + stride - 1) / stride); };
   return {count(layout.down.size, top, layout.down.stride), count(layout.across.size, left, layout.across.stride),
           top * pixels.stride[2] + left * pixels.stride[3],
-          ((layout.down.position(top) - skip_down) * pitch + layout.across.position(left) - skip_across) * layout.images};
+          ((layout.down.position(top) - skip_down) * pitch + layout.across.position(left) - skip_across) * layout.images,
+          layout.down.position(top) - skip_down};
 }
 
 // The tensor's pixels of a phase: every stride-th row and column.
@@ -66,31 +68,40 @@ void pack_grad(const Packer& packer, const View& grad_output, float* planes, con
        {packer.used, last - first, layout.down.outputs, layout.across.outputs}, packer.loops);
 }
 
-void unpack_output(const Packer& packer, const View& out, const float* product, Range channels, const Team& team) {
+void unpack_output(const Packer& packer, const View& out, const Lanes& product, Range channels, Range band, const Team& team) {
   const Layout& layout = packer.layout;
   const auto [begin, end] = team.share(channels.end - channels.begin);
-  const int first = channels.begin + begin, last = channels.begin + end;
-  const View from = {const_cast<float*>(product) + begin * layout.output_lanes,
-                     {1, layout.output_lanes, layout.output_width * layout.images, layout.images}};
-  copy(channels_from(out, first), from, {packer.used, last - first, layout.down.outputs, layout.across.outputs}, packer.loops);
+  // Flat positions are one row here, and all rows of pixels there.
+  const Range rows = layout.by_rows ? band : Range{0, layout.down.outputs};
+  View to = channels_from(out, channels.begin + begin);
+  to.data += rows.begin * to.stride[2];
+  const View from = {const_cast<float*>(product.data) + begin * product.stride,
+                     {1, product.stride, layout.output_width * layout.images, layout.images}};
+  copy(to, from, {packer.used, end - begin, rows.end - rows.begin, layout.across.outputs}, packer.loops);
 }
 
-void unpack_input(const Packer& packer, const View& grad_input, const float* product, Range channels, const Team& team) {
+void unpack_input(const Packer& packer, const View& grad_input, const Lanes& product, Range channels, Range band,
+                  const Team& team) {
   const Layout& layout = packer.layout;
   const auto [begin, end] = team.share(channels.end - channels.begin);
-  const int first = channels.begin + begin, last = channels.begin + end;
-  const View mine = channels_from(grad_input, first);
-  const Size size = {packer.used, last - first, layout.down.size, layout.across.size};
-  if (layout.phases < layout.down.stride * layout.across.stride) {
-    static float zero = 0.0f;  // pixels that no window meets
-    copy(mine, {&zero, {0, 0, 0, 0}}, size, packer.loops);
+  const View mine = channels_from(grad_input, channels.begin + begin);
+  if (layout.phases < layout.down.stride * layout.across.stride && band.begin == 0) {
+    float zero = 0.0f;  // pixels that no window meets
+    copy(mine, {&zero, {0, 0, 0, 0}}, {packer.used, end - begin, layout.down.size, layout.across.size}, packer.loops);
   }
+  const Range rows = layout.by_rows ? band : Range{0, layout.down.last - layout.down.first + 1};
   for (int index = 0; index < layout.phases; ++index) {
     const Phase phase = phase_of(layout, mine, index, layout.input_width, layout.down.first, layout.across.first);
-    float* from = const_cast<float*>(product) + (std::int64_t{begin} * layout.phases + index) * layout.input_lanes + phase.begin;
-    copy(every(mine, layout, phase.pixel),
-         {from, {1, layout.input_lanes * layout.phases, layout.input_width * layout.images, layout.images}},
-         {packer.used, last - first, phase.rows, phase.columns}, packer.loops);
+    // The phase's pixels lie at positions from `top` on: those that the band holds.
+    const std::int64_t first = std::max<std::int64_t>(0, rows.begin - phase.top);
+    const std::int64_t last = std::min<std::int64_t>(phase.rows, rows.end - phase.top);
+    if (first >= last) continue;
+    View to = every(mine, layout, phase.pixel);
+    to.data += first * to.stride[2];
+    const std::int64_t skipped = (first - rows.begin) * layout.input_width * layout.images;
+    float* from = const_cast<float*>(product.data) + (std::int64_t{begin} * layout.phases + index) * product.stride + phase.begin + skipped;
+    copy(to, {from, {1, product.stride * layout.phases, layout.input_width * layout.images, layout.images}},
+         {packer.used, end - begin, last - first, phase.columns}, packer.loops);
   }
 }
 

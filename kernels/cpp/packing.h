@@ -20,9 +20,16 @@ struct Packer {
 void pack_input(const Packer& packer, const View& x, float* planes, const Team& team, bool clear);
 // grad_output [used, out_features, height', width'] as planes that are zero but for outputs.
 void pack_grad(const Packer& packer, const View& grad_output, float* planes, const Team& team, bool clear);
-// Channels of out [used, out_features, height', width'] from their rows of a product over the outputs.
-void unpack_output(const Packer& packer, const View& out, const float* product, Range channels, const Team& team);
-// Channels of grad_input [used, in_features, height, width] from their rows of a product over the inputs.
-void unpack_input(const Packer& packer, const View& grad_input, const float* product, Range channels, const Team& team);
+// What unpacking reads: rows of a product, `stride` elements apart, over a band of rows of positions.
+struct Lanes {
+  const float* data;
+  std::int64_t stride;
+};
+
+// Channels of out [used, out_features, height', width'], a band of its rows, from their rows of a product.
+void unpack_output(const Packer& packer, const View& out, const Lanes& product, Range channels, Range band, const Team& team);
+// Channels of grad_input [used, in_features, height, width], a band of its positions, from their rows of a product.
+void unpack_input(const Packer& packer, const View& grad_input, const Lanes& product, Range channels, Range band,
+                  const Team& team);
 
 }  // namespace sparsebench

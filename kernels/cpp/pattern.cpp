@@ -172,13 +172,30 @@ Pattern transposed_pattern(const Shape& shape, const Csr& csr, const Layout& lay
   return pattern;
 }
 
-void set_values(Pattern& forward, const float* values) {
+namespace {
+
+// Calls move(position in CSR order, position in forward's order, count) for every stretch that is whole in both.
+template <class Move>
+void each_stretch(const Pattern& forward, Move&& move) {
   for (const Block& block : forward.blocks) {
     const std::int32_t* start = forward.starts.data() + block.first_start;
     const std::int32_t* target = forward.targets.data() + block.first_start;
-    for (int row = block.row_begin; row < block.row_end; ++row, ++start, ++target)
-      std::copy_n(values + *target, start[1] - start[0], forward.values.data() + start[0]);
+    for (int row = block.row_begin; row < block.row_end; ++row, ++start, ++target) move(*target, *start, start[1] - start[0]);
   }
+}
+
+}  // namespace
+
+void set_values(Pattern& forward, const float* values) {
+  each_stretch(forward, [&](std::int32_t csr, std::int32_t own, std::int32_t count) {
+    for (std::int32_t k = 0; k < count; ++k) forward.values[own + k] = values[csr + k];
+  });
+}
+
+void get_values(const Pattern& forward, float* values) {
+  each_stretch(forward, [&](std::int32_t csr, std::int32_t own, std::int32_t count) {
+    for (std::int32_t k = 0; k < count; ++k) values[csr + k] = forward.values[own + k];
+  });
 }
 
 void set_values(Pattern& transposed, const Pattern& forward) {

@@ -53,5 +53,6 @@ Pattern transposed_pattern(const Shape& shape, const Csr& csr, const Layout& lay
 // New values [nnz] in CSR order, into forward's order; and from there into the transposed order.
 void set_values(Pattern& forward, const float* values);
 void set_values(Pattern& transposed, const Pattern& forward);
+void get_values(const Pattern& forward, float* values);
 
 }  // namespace sparsebench

@@ -42,9 +42,9 @@ inline void stream_rows(const Stream& s, const Index* columns, const float* x, c
       even += load(s.values + k) * gather(x, columns + k);
       odd += load(s.values + k + LANES) * gather(x, columns + k + LANES);
     }
-    even += odd;
-    float sum = bias ? bias[row] : 0.0f;
-    for (int lane = 0; lane < LANES; ++lane) sum += even[lane];
+    for (; k + LANES <= end; k += LANES) even += load(s.values + k) * gather(x, columns + k);
+    const Quad four = sums(even, odd, Vector{}, Vector{});
+    float sum = (bias ? bias[row] : 0.0f) + four[0] + four[1];
     for (; k < end; ++k) sum += s.values[k] * x[columns[k]];
     out[row] = sum;
   }

@@ -32,6 +32,18 @@ void take_shares(Counter& counter, const Team& team, const Pattern& pattern, Bod
     body(pattern.share(share, shares, {0, pattern.rows}));
 }
 
+// Calls body(block, rows) for every block, or share of a block's rows where there are few, that this member takes: a block
+// stays in L1 for as many rows as possible.
+template <class Body>
+void take_shares_of_blocks(Counter& counter, const Team& team, const Pattern& pattern, Body&& body) {
+  const int blocks = static_cast<int>(pattern.blocks.size());
+  const int shares = team.size == 1 ? 1 : (team.size * PIECES_OF_A_MEMBER + blocks - 1) / blocks;
+  for (int piece = counter.next(); piece < shares * blocks; piece = counter.next()) {
+    const Block& block = pattern.blocks[piece / shares];
+    body(block, pattern.share(piece % shares, shares, {block.row_begin, block.row_end}));
+  }
+}
+
 // Those of `rows` that read a block, as the loops take them; count 0 if there are none.
 inline Rows rows_of(const Pattern& pattern, const Block& block, Range rows, const float* panel, int& first_row) {
   first_row = std::max(block.row_begin, rows.begin);
@@ -52,16 +64,14 @@ inline void multiply_rows(const Loops& loops, const Pattern& pattern, const Tile
   }
 }
 
-// A tile's share of the gradient of the values of `rows`; row r's grad_output begins at grad + r * stride.
-inline void sample_rows(const Loops& loops, const Pattern& pattern, const Tile& tile, Range wanted, const float* panel,
-                        const float* grad, std::int64_t stride, float* grad_values) {
-  for (const Block& block : pattern.blocks) {
-    int row = 0;
-    const Rows rows = rows_of(pattern, block, wanted, panel + tile.from, row);
-    if (rows.count == 0) continue;
-    const std::int32_t* targets = pattern.targets.data() + block.first_start + (row - block.row_begin);
-    loops.sample({rows, grad + row * stride + tile.from, stride, targets, grad_values}, tile.vectors);
-  }
+// A tile's share of the gradient of the values of a block's rows `wanted`; row r's grad_output begins at grad + r * stride.
+inline void sample_rows(const Loops& loops, const Pattern& pattern, const Block& block, const Tile& tile, Range wanted,
+                        const float* panel, const float* grad, std::int64_t stride, float* grad_values) {
+  int row = 0;
+  const Rows rows = rows_of(pattern, block, wanted, panel + tile.from, row);
+  if (rows.count == 0) return;
+  const std::int32_t* targets = pattern.targets.data() + block.first_start + (row - block.row_begin);
+  loops.sample({rows, grad + row * stride + tile.from, stride, targets, grad_values}, tile.vectors);
 }
 
 }  // namespace sparsebench

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparsebench.builtin.backends._cpp_plan import Plan, choose_plan, with_options, worthwhile
+from sparsebench.builtin.backends._cpp_plan import (
+    Plan,
+    choose_plan,
+    packed_elements,
+    wasteful,
+    with_options,
+    within,
+    worthwhile,
+)
 from sparsebench.kernels import _cpp
 from sparsebench.plugin import Problem, ProblemError, SparseWeight, UnsupportedError, tuned_plan
 
 ISA_VARIABLE = "SPARSEBENCH_ISA"
 OFFSETS = 2**31  # bytes of a packing that an int32 reaches
 GRAIN = 2**17  # multiplications worth another thread
+SIZES_KEPT = 64  # sizes of input whose plan is remembered
 
 
 class CppBackend:
@@ -41,52 +53,86 @@ class CppBackend:
             return f"this CPU does not run isa={self.isa} (it runs {', '.join(_cpp.isas())})"
         if problem.dtype != "float32":
             return f"its loops are compiled for float32, not for {problem.dtype}"
-        if 4 * _packed(problem, problem.height, problem.width, 1) >= OFFSETS:
+        if 4 * packed_elements(problem, 1) >= OFFSETS:
             return "one padded image takes more than 2 GiB, and offsets are int32"
         return None
 
     def bind(self, problem: Problem, weight: SparseWeight) -> CppKernel:
-        """A kernel with its own copy of the weight. Raises `UnsupportedError` on a CPU without the instruction set."""
-        if self.isa not in _cpp.isas():
-            raise UnsupportedError(f"this CPU does not run isa={self.isa}; it runs {', '.join(_cpp.isas())}")
+        """A kernel with its own copy of the values. Raises `UnsupportedError` for what `unsupported` names."""
+        if reason := self.unsupported(problem):
+            raise UnsupportedError(f"cpp: {reason}")
+        if weight.values.dtype != torch.float32:
+            raise UnsupportedError(f"cpp: values are {weight.values.dtype}, and its loops are compiled for float32")
         lanes, most_vectors = _cpp.isas()[self.isa]
+        density = weight.values.numel() / max(1, problem.out_features * problem.columns)
         tuned = {} if self._forced else tuned_plan(self.name, problem) or {}
-        plan = choose_plan(problem, weight.values.numel(), lanes, most_vectors)
-        plan = with_options(plan, self._forced or tuned, problem, lanes)
-        return CppKernel(problem, weight, self.isa, plan, "tuned" if tuned else "")
+
+        def choose(hint: Problem) -> Plan:
+            plan = choose_plan(hint, density, lanes, most_vectors)
+            forced = self._forced or (tuned if hint == problem else {})
+            return within(OFFSETS, hint, with_options(plan, forced, hint, lanes), lanes)
+
+        return CppKernel(problem, weight, self.isa, choose, "tuned" if tuned else "")
 
 
 class CppKernel:
-    """One bound weight, computed by a plan."""
+    """One bound weight, computed by the plan for the size of input that comes; the two plans used last are kept."""
 
-    def __init__(self, problem: Problem, weight: SparseWeight, isa: str, plan: Plan, origin: str = "") -> None:
+    def __init__(
+        self, problem: Problem, weight: SparseWeight, isa: str, choose: Callable[[Problem], Plan], origin: str = ""
+    ) -> None:
         self.problem = problem
-        self.plan = plan
-        self.note = " ".join(filter(None, (isa, origin, plan.describe())))
-        self._values_shape = weight.values.shape
-        self._pattern = (weight.indptr.contiguous(), weight.indices.contiguous())  # the layer reads them where they are
-        values = weight.values.contiguous()
-        self._layer = _cpp.Layer(
-            isa, (problem.out_features, problem.in_features), problem.kernel_size, problem.stride, problem.padding,
-            problem.dilation, problem.groups, self._pattern[0].data_ptr(), self._pattern[1].data_ptr(),
+        self._isa, self._choose = isa, choose
+        self._nnz = weight.values.numel()
+        self._pattern = (weight.indptr.contiguous(), weight.indices.contiguous())  # layers read them where they are
+        self.plan = choose(problem)
+        self.note = " ".join(filter(None, (isa, origin, self.plan.describe())))
+        self._layers = {self.plan: self._new_layer(problem, self.plan, weight.values.resolve_neg().contiguous())}
+        self._chosen: dict[tuple[int, ...], Plan] = {}
+
+    def _new_layer(self, problem: Problem, plan: Plan, values: Tensor) -> _cpp.Layer:
+        return _cpp.Layer(
+            self._isa, (problem.out_features, problem.in_features), problem.kernel_size, problem.stride,
+            problem.padding, problem.dilation, problem.groups, self._pattern[0].data_ptr(), self._pattern[1].data_ptr(),
             values.data_ptr(), (plan.tile, plan.images, plan.forward_block, plan.backward_block),
             (problem.height, problem.width),
         )  # fmt: skip
 
+    def _layer_for(self, images: Tensor) -> tuple[Plan, _cpp.Layer]:
+        """The layer for this size of input: the bound one, if its plan serves it nearly as well as its own would."""
+        size = (images.shape[0], images.shape[2], images.shape[3])
+        if size not in self._chosen:
+            if len(self._chosen) == SIZES_KEPT:
+                self._chosen.clear()
+            hint = replace(self.problem, batch=max(1, size[0]), height=size[1], width=size[2])
+            own = self._choose(hint)
+            serves = own.images == self.plan.images or not wasteful(self.plan, own, hint)
+            fits = 4 * packed_elements(hint, self.plan.images) < OFFSETS
+            self._chosen[size] = self.plan if serves and fits else own
+        plan = self._chosen[size]
+        if plan not in self._layers:
+            values = torch.empty(self._nnz, dtype=torch.float32, device="cpu")
+            next(iter(self._layers.values())).get_values(values.data_ptr())
+            if len(self._layers) == 2:
+                self._layers.pop(next(other for other in self._layers if other != self.plan))
+            self._layers[plan] = self._new_layer(self.problem, plan, values)
+        return plan, self._layers[plan]
+
     @property
     def nbytes(self) -> int:
         """Bytes of the pattern and its values, in the directions built so far."""
-        return self._layer.nbytes
+        return sum(layer.nbytes for layer in self._layers.values())
 
     def set_values(self, values: Tensor) -> None:
         """Take new values [nnz] in CSR order; they are copied."""
-        if values.shape != self._values_shape or values.dtype != torch.float32:
+        if values.shape != (self._nnz,) or values.dtype != torch.float32:
             raise ProblemError(
                 f"values are {values.dtype} {tuple(values.shape)}, but the kernel was bound to torch.float32 "
-                f"{tuple(self._values_shape)}; bind a new one"
+                f"({self._nnz},); bind a new one"
             )
-        values = values.contiguous()
-        self._layer.set_values(values.data_ptr())
+        values = _aligned(values).contiguous()
+        for layer in self._layers.values():
+            layer.set_values(values.data_ptr())
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [batch, in] or [N, C, H, W] -> [batch, out] or [N, out, H', W'], channels-last if x is."""
@@ -95,11 +141,12 @@ class CppKernel:
     def forward_saving(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, tuple[Plan, Tensor] | None]:
         """`forward`, and the packed x for `backward` where keeping it costs less than packing again."""
         images = self._images(x)
-        size = self._layer.saved_size(images.shape[0], images.shape[2], images.shape[3])
-        if size == 0 or size * 4 > self.plan.most_saved:
+        plan, layer = self._layer_for(images)
+        size = layer.saved_size(images.shape[0], images.shape[2], images.shape[3])
+        if size == 0 or size * 4 > plan.most_saved:
             return self._forward(images, bias, None), None
-        packing = torch.empty(size, dtype=torch.float32)
-        return self._forward(images, bias, packing), (self.plan, packing)
+        packing = torch.empty(size, dtype=torch.float32, device="cpu")
+        return self._forward(images, bias, packing), (plan, packing)
 
     def backward(
         self,
@@ -111,10 +158,11 @@ class CppKernel:
         """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
         images = self._images(x)
         grads = self._grads(images, grad_output)
-        grad_input = _empty(images.shape, x) if needs[0] else None
-        grad_values = torch.empty(self._values_shape, dtype=torch.float32) if needs[1] else None
-        packing = saved[1] if saved is not None and saved[0] == self.plan else None
-        self._layer.backward(
+        grad_input = _empty(images.shape, images) if needs[0] else None
+        grad_values = torch.empty(self._nnz, dtype=torch.float32, device="cpu") if needs[1] else None
+        plan, layer = self._layer_for(images)
+        packing = saved[1] if saved is not None and saved[0] == plan else None
+        layer.backward(
             images.data_ptr(), images.stride(), images.shape, grads.data_ptr(), grads.stride(),
             0 if grad_input is None else grad_input.data_ptr(),
             (0, 0, 0, 0) if grad_input is None else grad_input.stride(),
@@ -125,8 +173,14 @@ class CppKernel:
 
     def _forward(self, images: Tensor, bias: Tensor | None, packing: Tensor | None) -> Tensor:
         out = _empty(self._output_shape(images), images)
-        bias = None if bias is None else bias.to(torch.float32).contiguous()
-        self._layer.forward(
+        if bias is not None:
+            if bias.shape != (self.problem.out_features,):
+                raise ProblemError(
+                    f"bias is {tuple(bias.shape)}; {self.problem.describe()} has {self.problem.out_features}"
+                )
+            bias = _aligned(bias.to(torch.float32)).contiguous()
+        _, layer = self._layer_for(images)
+        layer.forward(
             images.data_ptr(), images.stride(), images.shape, 0 if bias is None else bias.data_ptr(), out.data_ptr(),
             out.stride(), 0 if packing is None else packing.data_ptr(), self._threads(images),
         )  # fmt: skip
@@ -144,8 +198,8 @@ class CppKernel:
         images = x[:, :, None, None] if linear else x
         if min(self._output_shape(images)[2:]) < 1:
             raise ProblemError(f"x is {tuple(x.shape)}: smaller than the window of {problem.describe()}")
-        if 4 * _packed(problem, images.shape[2], images.shape[3], self.plan.images) >= OFFSETS:
-            raise ProblemError(f"x is {tuple(x.shape)}: {self.plan.images} padded images take more than 2 GiB")
+        if 4 * packed_elements(replace(problem, height=images.shape[2], width=images.shape[3]), 1) >= OFFSETS:
+            raise ProblemError(f"x is {tuple(x.shape)}: one padded image takes more than 2 GiB, and offsets are int32")
         return _aligned(images)
 
     def _grads(self, images: Tensor, grad_output: Tensor) -> Tensor:
@@ -164,34 +218,23 @@ class CppKernel:
 
     def _threads(self, images: Tensor) -> int:
         down, across = self.problem.output_size_of(images.shape[2], images.shape[3])
-        multiplications = self._values_shape[0] * images.shape[0] * down * across
+        multiplications = self._nnz * images.shape[0] * down * across
         return min(torch.get_num_threads(), 1 + multiplications // GRAIN)
-
-
-def _packed(problem: Problem, height: int, width: int, images: int) -> int:
-    """An upper bound of the elements of packed planes, of the input or of grad_output."""
-    if problem.op == "linear":
-        return max(problem.in_features, problem.out_features) * images
-    rows, columns = (
-        size + 2 * pad + dilation * kernel + stride
-        for size, pad, dilation, kernel, stride in zip(
-            (height, width), problem.padding, problem.dilation, problem.kernel_size, problem.stride, strict=True
-        )
-    )
-    return max(problem.in_features, problem.out_features) * (rows * columns * images + 64)
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Uninitialised [images, channels, height, width], as `like` is: channels-last, features by batch, or plain."""
+    options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     if like.is_contiguous():
-        return torch.empty(shape)
+        return torch.empty(shape, **options)
     if like.is_contiguous(memory_format=torch.channels_last):
-        return torch.empty(shape, memory_format=torch.channels_last)
+        return torch.empty(shape, memory_format=torch.channels_last, **options)
     if like.shape[2:] == shape[2:] == (1, 1) and like.stride(0) == 1:
-        return torch.empty((shape[1], shape[0], 1, 1)).transpose(0, 1)
-    return torch.empty(shape)
+        return torch.empty((shape[1], shape[0], 1, 1), **options).transpose(0, 1)
+    return torch.empty(shape, **options)
 
 
 def _aligned(x: Tensor) -> Tensor:
-    """x, or a copy if its elements straddle their own size (as `torch.frombuffer` can make them)."""
+    """x with its signs in memory, or a copy if its elements straddle their own size (`torch.frombuffer` makes such)."""
+    x = x.resolve_neg()
     return x if x.data_ptr() % x.element_size() == 0 else x.clone()

@@ -7,6 +7,7 @@ its sums are loaded and stored, and the end of a short loop is mispredicted.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ PER_NON_ZERO = 1.0  # cycles for its index, its value and the loop
 PER_ROW = 16.0  # cycles for the loop that ends, beside two for each vector of sums
 WASTE = 1.25  # lanes without an image, as a factor of time, that aligned loads make up for
 SMALL_BATCH = 2  # vectors x, one after the other, read the whole weight each
+PASS_LANES = 16  # what a pass over the weight costs beside its lanes: indices, values, loops
+REBIND = 1.5  # times longer than a problem's own plan takes: then it is bound anew
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,8 @@ class Plan:
         return f"tile {self.tile}, {self.images} images, blocks of {'/'.join(dict.fromkeys(blocks))}"
 
 
-def choose_plan(problem: Problem, nnz: int, lanes: int, most_vectors: int) -> Plan:
+def choose_plan(problem: Problem, density: float, lanes: int, most_vectors: int) -> Plan:
     """The plan for a problem on vectors of `lanes` floats, tiles of at most `most_vectors`."""
-    density = nnz / max(1, problem.out_features * problem.columns)
     if problem.op == "linear":
         return _linear(problem, density, lanes, most_vectors)
     return _convolution(problem, density, lanes, most_vectors)
@@ -61,17 +63,62 @@ def _linear(problem: Problem, density: float, lanes: int, most_vectors: int) -> 
 
 
 def _convolution(problem: Problem, density: float, lanes: int, most_vectors: int) -> Plan:
-    taps = problem.kernel_size[0] * problem.kernel_size[1]
+    taps = math.prod(problem.kernel_size)
+    positions = math.prod(problem.output_size)
     # Without a window every load is aligned either way, and one image's planes and results fit in L2.
     pointwise = taps == 1 and problem.stride == (1, 1) and problem.padding == (0, 0)
-    by_rows = not pointwise and -(-problem.batch // lanes) * lanes <= WASTE * problem.batch
+    flat_waste = _up(positions, lanes) / positions
+    by_rows = _up(problem.batch, lanes) <= WASTE * problem.batch and (
+        not pointwise or flat_waste > WASTE or positions < lanes * most_vectors
+    )
     tile, images = most_vectors, lanes if by_rows else 1
-    # A tile of outputs reads, of every plane, a row of positions for each row of the window.
-    positions = tile if by_rows else tile * lanes
-    plane = problem.kernel_size[0] * (positions + problem.kernel_size[1] - 1) * images * 4
-    forward = best_block(problem.in_features // problem.groups, plane, density * taps, tile)
-    backward = best_block(problem.out_features // problem.groups, plane, density * taps, tile)
+    # A plane is one phase of a channel. A tile of outputs reads, of each, a row of positions for every window row
+    # that meets it.
+    phases = math.prod(min(step, size) for step, size in zip(problem.stride, problem.kernel_size, strict=True))
+    rows, reach = (-(-size // step) for size, step in zip(problem.kernel_size, problem.stride, strict=True))
+    plane = rows * ((tile if by_rows else tile * lanes) + reach - 1) * images * 4
+    non_zeros = density * taps / phases
+    forward = best_block(problem.in_features // problem.groups * phases, plane, non_zeros, tile)
+    backward = best_block(problem.out_features // problem.groups, plane, non_zeros, tile)
     return Plan(tile, images, forward, backward, 0)
+
+
+def wasteful(plan: Plan, own: Plan, problem: Problem) -> bool:
+    """Whether a plan made for another batch takes much longer for this problem than the problem's own.
+
+    Lanes are what is computed; each pass over the weight costs as much as some more.
+    """
+
+    def lanes(plan: Plan) -> int:
+        parts = -(-problem.batch // plan.images)
+        return parts * (plan.images + (PASS_LANES if problem.op == "linear" else 0))
+
+    streamed = own.tile == 1 < plan.tile and problem.op == "linear" and problem.batch <= SMALL_BATCH
+    return streamed or lanes(plan) > REBIND * lanes(own)
+
+
+def within(limit: int, problem: Problem, plan: Plan, lanes: int) -> Plan:
+    """The plan with so few images at a time that packed planes take less than `limit` bytes."""
+    if 4 * packed_elements(problem, plan.images) < limit:
+        return plan
+    if problem.op == "linear":
+        return replace(plan, tile=1, images=lanes)
+    return replace(plan, images=1)
+
+
+def packed_elements(problem: Problem, images: int) -> int:
+    """An upper bound of the elements of packed planes, of the input or of grad_output."""
+    features = max(problem.in_features, problem.out_features)
+    if problem.op == "linear":
+        return features * images
+    rows, columns = (
+        size + 2 * pad + dilation * kernel + stride
+        for size, pad, dilation, kernel, stride in zip(
+            (problem.height, problem.width), problem.padding, problem.dilation, problem.kernel_size, problem.stride,
+            strict=True,
+        )
+    )  # fmt: skip
+    return features * (rows * columns * images + 64 * math.prod(problem.stride))
 
 
 @cache
@@ -119,3 +166,8 @@ def worthwhile(problem: Problem) -> list[dict[str, str | int]]:
         ]
     blocks = (16, 24, 32, 48, 64, 128, "all")
     return [{}, *({"layout": layout, "block": block} for layout in ("rows", "flat") for block in blocks)]
+
+
+def _up(value: int, step: int) -> int:
+    """`value` rounded up to a multiple of `step`."""
+    return -(-value // step) * step
