@@ -20,7 +20,7 @@ constexpr std::int64_t WAVE_FLOATS = 16 * 1024;
 
 std::int64_t floats_of_l2() { return 16 * 1024; }
 #else
-constexpr std::int64_t WAVE_FLOATS = 4 * 1024 * 1024;
+constexpr std::int64_t WAVE_FLOATS = 2 * 1024 * 1024;
 
 std::int64_t floats_of_l2() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
