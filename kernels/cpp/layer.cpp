@@ -63,6 +63,8 @@ std::int64_t Layer::saved_size(int images, int height, int width) {
 
 void Layer::get_values(float* values) const { sparsebench::get_values(forward_, values); }
 
-std::size_t Layer::bytes() const { return forward_.bytes() + transposed_.bytes() + columns_.bytes() + transposed_columns_.bytes(); }
+std::size_t Layer::bytes() const {
+  return forward_.bytes() + transposed_.bytes() + columns_.bytes() + transposed_columns_.bytes();
+}
 
 }  // namespace sparsebench

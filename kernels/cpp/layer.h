@@ -57,6 +57,7 @@ class Layer {
   struct Part;
   struct Chunks;
   struct Tiles;
+  struct Backward;
   Part part(int index, int images) const;
   template <class Unpack>
   void multiply(const Pattern& pattern, const std::vector<Tile>& tiles, std::int64_t band_width, const float* panel,

@@ -98,8 +98,9 @@ void unpack_input(const Packer& packer, const View& grad_input, const Lanes& pro
     if (first >= last) continue;
     View to = every(mine, layout, phase.pixel);
     to.data += first * to.stride[2];
+    const std::int64_t row = std::int64_t{begin} * layout.phases + index;
     const std::int64_t skipped = (first - rows.begin) * layout.input_width * layout.images;
-    float* from = const_cast<float*>(product.data) + (std::int64_t{begin} * layout.phases + index) * product.stride + phase.begin + skipped;
+    float* from = const_cast<float*>(product.data) + row * product.stride + phase.begin + skipped;
     copy(to, {from, {1, product.stride * layout.phases, layout.input_width * layout.images, layout.images}},
          {packer.used, end - begin, last - first, phase.columns}, packer.loops);
   }

@@ -112,7 +112,8 @@ Pattern forward_pattern(const Shape& shape, const Csr& csr, const Layout& layout
       std::int32_t k = next[row];
       for (; k < csr.indptr[row + 1] && columns[csr.indices[k]].plane < end_plane; ++k) {
         const Column& column = columns[csr.indices[k]];
-        const std::int64_t place = (first_plane + column.plane) * layout.input_stride + std::int64_t{column.step} * layout.images;
+        const std::int64_t plane = first_plane + column.plane;
+        const std::int64_t place = plane * layout.input_stride + std::int64_t{column.step} * layout.images;
         pattern.offsets[at++] = static_cast<std::int32_t>(place * 4);
       }
       next[row] = k;
@@ -162,7 +163,8 @@ Pattern transposed_pattern(const Shape& shape, const Csr& csr, const Layout& lay
   for (std::int32_t& start : pattern.starts) at += std::exchange(start, at);
   each([&](int feature, const Column& column, std::int64_t start, std::int32_t k) {
     const std::int32_t place = pattern.starts[start]++;
-    const std::int64_t from = feature * layout.grad_stride + std::int64_t{layout.lead + layout.first - column.step} * layout.images;
+    const std::int64_t position = layout.lead + layout.first - column.step;
+    const std::int64_t from = feature * layout.grad_stride + position * layout.images;
     pattern.offsets[place] = static_cast<std::int32_t>(from * 4);
     pattern.order[place] = k;
   });

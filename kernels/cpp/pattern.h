@@ -1,7 +1,7 @@
 // A pattern as the loops walk it: for each block of planes, for each row, the entries of that row that read the block.
 //
 // A block is as many planes as a tile's share of a cache holds. Entries of one (block, row) are neighbours in memory, in the
-// order in which a row's sum is formed: ascending planes, whatever the tile or the number of threads.
+// order in which a row's sum is formed: ascending planes, whatever the number of threads.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -30,7 +30,7 @@ void sample_rows(const Sample& s) {
     Vector grad[T];
     for (int t = 0; t < T; ++t) grad[t] = load(grad_output + t * LANES);
     for (; end - offset >= 4; offset += 4, to += 4) {
-      const Quad four = sums(dot<T>(grad, panel + offset[0]), dot<T>(grad, panel + offset[1]),
+      const Quad four = four_sums(dot<T>(grad, panel + offset[0]), dot<T>(grad, panel + offset[1]),
                              dot<T>(grad, panel + offset[2]), dot<T>(grad, panel + offset[3]));
       store<4>(to, load<4>(to) + four);
     }
@@ -38,7 +38,7 @@ void sample_rows(const Sample& s) {
       const Vector first = dot<T>(grad, panel + offset[0]);
       const Vector second = rest > 1 ? dot<T>(grad, panel + offset[1]) : first;
       const Vector third = rest > 2 ? dot<T>(grad, panel + offset[2]) : second;
-      const Quad some = sums(first, second, third, third);
+      const Quad some = four_sums(first, second, third, third);
       for (int i = 0; i < rest; ++i) to[i] += some[i];
     }
   }

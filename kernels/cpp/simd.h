@@ -44,26 +44,26 @@ inline void store(float* to, typename Floats<N>::Register value) {
 inline Vector splat(float value) { return value - Vector{}; }
 
 #if SPARSEBENCH_LANES >= 8
-inline Floats<8>::Register together(Floats<4>::Register low, Floats<4>::Register high) {
+inline Floats<8>::Register joined(Floats<4>::Register low, Floats<4>::Register high) {
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 #endif
 
 #if SPARSEBENCH_LANES >= 16
-inline Vector together(Floats<8>::Register low, Floats<8>::Register high) {
+inline Vector joined(Floats<8>::Register low, Floats<8>::Register high) {
   return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 #endif
 
 // {sum of a, of b, of c, of d}: a tree of pairs, three levels of two shuffles and an addition, then halves.
-inline Quad sums(Floats<4>::Register a, Floats<4>::Register b, Floats<4>::Register c, Floats<4>::Register d) {
+inline Quad four_sums(Floats<4>::Register a, Floats<4>::Register b, Floats<4>::Register c, Floats<4>::Register d) {
   const auto ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
   const auto cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
   return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
 #if SPARSEBENCH_LANES >= 8
-inline Quad sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Register c, Floats<8>::Register d) {
+inline Quad four_sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Register c, Floats<8>::Register d) {
   const auto ab = __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13) +
                   __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
   const auto cd = __builtin_shufflevector(c, d, 0, 8, 1, 9, 4, 12, 5, 13) +
@@ -75,12 +75,12 @@ inline Quad sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::Regist
 #endif
 
 #if SPARSEBENCH_LANES >= 16
-inline Quad sums(Vector a, Vector b, Vector c, Vector d) {
+inline Quad four_sums(Vector a, Vector b, Vector c, Vector d) {
   const auto halves = [](Vector v) {
     return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
            __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
   };
-  return sums(halves(a), halves(b), halves(c), halves(d));
+  return four_sums(halves(a), halves(b), halves(c), halves(d));
 }
 #endif
 

@@ -22,10 +22,10 @@ inline Quad gather_four(const float* x, const std::int32_t* columns) {
 template <class Index>
 inline Vector gather(const float* x, const Index* columns) {
 #if SPARSEBENCH_LANES >= 16
-  return together(together(gather_four(x, columns), gather_four(x, columns + 4)),
-                  together(gather_four(x, columns + 8), gather_four(x, columns + 12)));
+  return joined(joined(gather_four(x, columns), gather_four(x, columns + 4)),
+                  joined(gather_four(x, columns + 8), gather_four(x, columns + 12)));
 #elif SPARSEBENCH_LANES >= 8
-  return together(gather_four(x, columns), gather_four(x, columns + 4));
+  return joined(gather_four(x, columns), gather_four(x, columns + 4));
 #else
   return gather_four(x, columns);
 #endif
@@ -43,7 +43,7 @@ inline void stream_rows(const Stream& s, const Index* columns, const float* x, c
       odd += load(s.values + k + LANES) * gather(x, columns + k + LANES);
     }
     for (; k + LANES <= end; k += LANES) even += load(s.values + k) * gather(x, columns + k);
-    const Quad four = sums(even, odd, Vector{}, Vector{});
+    const Quad four = four_sums(even, odd, Vector{}, Vector{});
     float sum = (bias ? bias[row] : 0.0f) + four[0] + four[1];
     for (; k < end; ++k) sum += s.values[k] * x[columns[k]];
     out[row] = sum;

@@ -41,7 +41,7 @@ inline void transpose_whole(float* to, std::ptrdiff_t to_stride, const float* fr
   for (int j = 0; j < SIDE; ++j) store<SIDE>(to + j * to_stride, square[j]);
 }
 
-// A square of which only `across` by `down` exists: it goes through a copy that is whole.
+// What is narrower than a square, element by element.
 inline void transpose_part(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across,
                            int down) {
   for (int j = 0; j < down; ++j)

@@ -59,8 +59,8 @@ inline void multiply_rows(const Loops& loops, const Pattern& pattern, const Tile
     int row = 0;
     const Rows rows = rows_of(pattern, block, wanted, panel + tile.from, row);
     if (rows.count == 0) continue;
-    loops.multiply({rows, pattern.values.data(), bias ? bias + row : nullptr, block.first, product + (row - row_zero) * stride + tile.to, stride},
-                   tile.vectors);
+    float* const out = product + (row - row_zero) * stride + tile.to;
+    loops.multiply({rows, pattern.values.data(), bias ? bias + row : nullptr, block.first, out, stride}, tile.vectors);
   }
 }
 
