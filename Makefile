@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench test lint types pytest peers wheel clean
+.PHONY: help setup bench test lint types pytest fuzz fuzz-sanitized peers wheel clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,15 +11,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPES := build/types/sparsebench
 # What an editable install does not see by itself: new dependencies, entry points, and compiled sources.
-SOURCES := pyproject.toml constraints.txt $(shell find CMakeLists.txt kernels -name CMakeLists.txt -o -name '*.pyx' \
-	-o -name '*.pxd' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' | LC_ALL=C sort)
+SOURCES := pyproject.toml constraints.txt $(shell find CMakeLists.txt kernels -path '*/fuzz*' -prune -o \
+	\( -name CMakeLists.txt -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.cpp' -o -name '*.h' \) -print | \
+	LC_ALL=C sort)
 # Relative, because pip splits this variable at blanks; pip from 25.3 on reads the second one for build environments.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## what there is (the default)
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 bench: $(INSTALLED) ## set up, then the main comparison: sparsebench run suite-cpu
 	$(BIN)/sparsebench run suite-cpu
@@ -41,6 +42,13 @@ types: $(INSTALLED) ## mypy over the package as it is installed, from another fo
 
 pytest: $(INSTALLED) ## the tests alone
 	$(BIN)/pytest
+
+# Only a C++ compiler is needed: no Python, no torch.
+fuzz: ## random problems against a naive oracle on every instruction set of this CPU: PROBLEMS=20000 SEED=1
+	$(MAKE) -s -C kernels/cpp/fuzz run OUT="$(CURDIR)/build/fuzz"
+
+fuzz-sanitized: ## the same under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) -s -C kernels/cpp/fuzz run SANITIZE=1 OUT="$(CURDIR)/build/fuzz-sanitized"
 
 # sparseprop's setup.py calls whatever `pip` is first on PATH, from another folder, and builds with -march=native. So: our
 # PATH, no build isolation, no constraints file named relative to this folder, and no cached wheel of another CPU.
