@@ -19,9 +19,10 @@ from sparsebench.plugin import Problem
 ALL = 2**30  # planes of a block that never ends
 BLOCKS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, ALL)
 L1_SHARE = 0.94  # that a block may take of L1
-FROM_L1, FROM_L2 = 0.5, 1.4  # cycles per load of a vector; L2's pieces come in random order
+FROM_L1, FROM_L2 = 0.5, 1.0  # cycles per load of a vector
+CROWDED = 0.6  # more from L2, for a block of half its size: weights and results pass through it, too
 PER_NON_ZERO = 1.0  # cycles for its index, its value and the loop
-PER_ROW = 16.0  # cycles for the loop that ends, beside two for each vector of sums
+PER_ROW = 24.0  # cycles for the loop that ends, beside two for each vector of sums
 WASTE = 1.25  # lanes without an image, as a factor of time, that aligned loads make up for
 SMALL_BATCH = 2  # vectors x, one after the other, read the whole weight each
 PASS_LANES = 16  # what a pass over the weight costs beside its lanes: indices, values, loops
@@ -122,12 +123,13 @@ def packed_elements(problem: Problem, images: int) -> int:
 
 
 @cache
-def l1_bytes() -> int:
-    """Size of this CPU's first data cache; 32 KiB where the system does not say."""
+def cache_bytes(level: int) -> int:
+    """Size of this CPU's first or second data cache; 32 KiB and 512 KiB where the system does not say."""
+    usual = {1: 32 * 2**10, 2: 512 * 2**10}[level]
     try:
-        return max(os.sysconf("SC_LEVEL1_DCACHE_SIZE"), 0) or 32 * 2**10
+        return max(os.sysconf({1: "SC_LEVEL1_DCACHE_SIZE", 2: "SC_LEVEL2_CACHE_SIZE"}[level]), 0) or usual
     except (ValueError, OSError):
-        return 32 * 2**10
+        return usual
 
 
 def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> int:
@@ -135,9 +137,11 @@ def best_block(planes: int, plane_bytes: int, non_zeros: float, tile: int) -> in
 
     def cost(block: int) -> float:
         held = min(block, planes)
-        hits = min(1.0, L1_SHARE * l1_bytes() / (held * plane_bytes))
+        bytes_held = held * plane_bytes
+        hits = min(1.0, L1_SHARE * cache_bytes(1) / bytes_held)
+        from_l2 = FROM_L2 + CROWDED * min(1.0, 2 * bytes_held / cache_bytes(2))
         per_row = PER_ROW + 2 * tile if held < planes else 0.0
-        load = tile * (hits * FROM_L1 + (1 - hits) * FROM_L2)
+        load = tile * (hits * FROM_L1 + (1 - hits) * from_l2)
         return load + PER_NON_ZERO + per_row / max(held * non_zeros, 1e-9)
 
     return min(BLOCKS, key=cost)
