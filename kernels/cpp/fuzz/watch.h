@@ -8,7 +8,7 @@
 
 namespace fuzz {
 
-constexpr unsigned PATIENCE = 120;  // seconds for one problem
+constexpr unsigned PATIENCE = 600;  // seconds for one problem, of which it may be stopped for most
 
 inline char current[200];  // how to repeat the problem that is being computed
 
