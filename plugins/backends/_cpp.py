@@ -19,12 +19,12 @@ from sparsebench.builtin.backends._cpp_plan import (
     within,
     worthwhile,
 )
+from sparsebench.builtin.backends._images import aligned, as_images, as_output_images, output_shape, threads_for
 from sparsebench.kernels import _cpp
 from sparsebench.plugin import Problem, ProblemError, SparseWeight, UnsupportedError, tuned_plan
 
 ISA_VARIABLE = "SPARSEBENCH_ISA"
 OFFSETS = 2**31  # bytes of a packing that an int32 reaches
-GRAIN = 2**17  # multiplications worth another thread
 SIZES_KEPT = 64  # sizes of input whose plan is remembered
 
 
@@ -130,7 +130,7 @@ class CppKernel:
                 f"values are {values.dtype} {tuple(values.shape)}, but the kernel was bound to torch.float32 "
                 f"({self._nnz},); bind a new one"
             )
-        values = _aligned(values).contiguous()
+        values = aligned(values).contiguous()
         for layer in self._layers.values():
             layer.set_values(values.data_ptr())
 
@@ -157,7 +157,7 @@ class CppKernel:
     ) -> tuple[Tensor | None, Tensor | None]:
         """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
         images = self._images(x)
-        grads = self._grads(images, grad_output)
+        grads = as_output_images(grad_output, images, self.problem)
         grad_input = _empty(images.shape, images) if needs[0] else None
         grad_values = torch.empty(self._nnz, dtype=torch.float32, device="cpu") if needs[1] else None
         plan, layer = self._layer_for(images)
@@ -172,13 +172,13 @@ class CppKernel:
         return None if grad_input is None else grad_input.reshape(x.shape), grad_values
 
     def _forward(self, images: Tensor, bias: Tensor | None, packing: Tensor | None) -> Tensor:
-        out = _empty(self._output_shape(images), images)
+        out = _empty(output_shape(images, self.problem), images)
         if bias is not None:
             if bias.shape != (self.problem.out_features,):
                 raise ProblemError(
                     f"bias is {tuple(bias.shape)}; {self.problem.describe()} has {self.problem.out_features}"
                 )
-            bias = _aligned(bias.to(torch.float32)).contiguous()
+            bias = aligned(bias.to(torch.float32)).contiguous()
         _, layer = self._layer_for(images)
         layer.forward(
             images.data_ptr(), images.stride(), images.shape, 0 if bias is None else bias.data_ptr(), out.data_ptr(),
@@ -188,38 +188,15 @@ class CppKernel:
 
     def _images(self, x: Tensor) -> Tensor:
         """x as [images, channels, height, width], checked."""
-        problem = self.problem
-        linear = problem.op == "linear"
-        if x.dtype != torch.float32 or x.dim() != (2 if linear else 4) or x.shape[1] != problem.in_features:
-            raise ProblemError(
-                f"x is {x.dtype} {tuple(x.shape)}; {problem.describe()} takes torch.float32 "
-                f"[batch, {problem.in_features}{'' if linear else ', height, width'}]"
-            )
-        images = x[:, :, None, None] if linear else x
-        if min(self._output_shape(images)[2:]) < 1:
-            raise ProblemError(f"x is {tuple(x.shape)}: smaller than the window of {problem.describe()}")
-        if 4 * packed_elements(replace(problem, height=images.shape[2], width=images.shape[3]), 1) >= OFFSETS:
+        images = as_images(x, self.problem, torch.float32)
+        sized = replace(self.problem, height=images.shape[2], width=images.shape[3])
+        if 4 * packed_elements(sized, 1) >= OFFSETS:
             raise ProblemError(f"x is {tuple(x.shape)}: one padded image takes more than 2 GiB, and offsets are int32")
-        return _aligned(images)
-
-    def _grads(self, images: Tensor, grad_output: Tensor) -> Tensor:
-        """grad_output as [images, features, height', width'], checked."""
-        grads = grad_output if self.problem.op == "conv2d" else grad_output[..., None, None]
-        shape = self._output_shape(images)
-        if grads.dtype != torch.float32 or grads.shape != shape:
-            raise ProblemError(
-                f"grad_output is {grad_output.dtype} {tuple(grad_output.shape)}; this x needs torch.float32 "
-                f"{shape[: grad_output.dim()]}"
-            )
-        return _aligned(grads)
-
-    def _output_shape(self, images: Tensor) -> tuple[int, int, int, int]:
-        return (images.shape[0], self.problem.out_features, *self.problem.output_size_of(*images.shape[2:]))
+        return images
 
     def _threads(self, images: Tensor) -> int:
         down, across = self.problem.output_size_of(images.shape[2], images.shape[3])
-        multiplications = self._nnz * images.shape[0] * down * across
-        return min(torch.get_num_threads(), 1 + multiplications // GRAIN)
+        return threads_for(self._nnz * images.shape[0] * down * across)
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -232,9 +209,3 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     if like.shape[2:] == shape[2:] == (1, 1) and like.stride(0) == 1:
         return torch.empty((shape[1], shape[0], 1, 1), **options).transpose(0, 1)
     return torch.empty(shape, **options)
-
-
-def _aligned(x: Tensor) -> Tensor:
-    """x with its signs in memory, or a copy if its elements straddle their own size (`torch.frombuffer` makes such)."""
-    x = x.resolve_neg()
-    return x if x.data_ptr() % x.element_size() == 0 else x.clone()

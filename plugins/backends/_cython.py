@@ -10,13 +10,13 @@ from torch import Tensor
 from sparsebench.builtin.backends._cython_layout import LANES, Layout
 from sparsebench.builtin.backends._cython_pack import Scratch, pack_input, pack_output, unpack_input, unpack_output
 from sparsebench.builtin.backends._cython_pattern import Pattern, forward_pattern, transposed_pattern
+from sparsebench.builtin.backends._images import as_images, as_output_images, output_shape, threads_for
 from sparsebench.kernels import _cython
 from sparsebench.plugin import Problem, ProblemError, SparseWeight
 
 PACKED_BYTES = 2**20  # images are taken together while they fit in about this much, two L2 caches
 MOST_IMAGES = 256
 OFFSETS = 2**30  # offsets are int32, and planes are padded a little
-GRAIN = 2**17  # multiplications worth another thread
 SIZES_KEPT = 8
 
 
@@ -68,9 +68,9 @@ class CythonKernel:
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [batch, in] or [N, C, H, W] -> [batch, out] or [N, out, H', W'], channels-last if x is."""
-        images = self._images(x)
+        images = as_images(x, self.problem, self._values.dtype)
         bias = None if bias is None else bias.to(x.dtype).contiguous()
-        out = torch.empty(self._output_shape(images), dtype=x.dtype, memory_format=_memory_format(x))
+        out = torch.empty(output_shape(images, self.problem), dtype=x.dtype, memory_format=_memory_format(x))
         for part, layout in self._parts(images):
             packed = pack_input(images[part], layout, self._scratch)
             unpack_output(out[part], self._multiply(packed, bias, layout), layout)
@@ -80,8 +80,8 @@ class CythonKernel:
         self, x: Tensor, grad_output: Tensor, needs: tuple[bool, bool] = (True, True), saved: None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """(grad_input, as x; gradient of the values [nnz]); None for what `needs` does not ask for."""
-        images = self._images(x)
-        grads = self._grads(images, grad_output)
+        images = as_images(x, self.problem, self._values.dtype)
+        grads = as_output_images(grad_output, images, self.problem)
         grad_input = torch.empty(images.shape, dtype=x.dtype, memory_format=_memory_format(x)) if needs[0] else None
         grad_values = torch.zeros_like(self._values) if needs[1] else None
         for part, layout in self._parts(images):
@@ -116,7 +116,7 @@ class CythonKernel:
         _cython.multiply(
             out.data_ptr(), lanes, packed.data_ptr(), values.data_ptr(), offsets.data_ptr(), pattern.indptr.data_ptr(),
             0 if bias is None else bias.data_ptr(), pattern.rows, lanes,
-            itemsize=packed.element_size(), threads=_threads(values.numel() * lanes),
+            itemsize=packed.element_size(), threads=threads_for(values.numel() * lanes),
         )  # fmt: skip
         return out
 
@@ -127,36 +127,8 @@ class CythonKernel:
         _cython.sample(
             grad_values.data_ptr(), packed_grads.data_ptr() + layout.lead * layout.images * size, layout.output_stride,
             packed.data_ptr(), offsets.data_ptr(), self._forward.indptr.data_ptr(), self._forward.rows, lanes,
-            itemsize=size, threads=_threads(offsets.numel() * lanes),
+            itemsize=size, threads=threads_for(offsets.numel() * lanes),
         )  # fmt: skip
-
-    def _images(self, x: Tensor) -> Tensor:
-        """x as [images, channels, height, width], checked."""
-        linear, channels = self.problem.op == "linear", self.problem.in_features
-        if x.dtype != self._values.dtype or x.dim() != (2 if linear else 4) or x.shape[1] != channels:
-            raise ProblemError(
-                f"x is {x.dtype} {tuple(x.shape)}; {self.problem.describe()} takes {self._values.dtype} "
-                f"[batch, {channels}{'' if linear else ', height, width'}]"
-            )
-        images = x[:, :, None, None] if linear else x
-        if min(self._output_shape(images)[2:]) < 1:
-            raise ProblemError(f"x is {tuple(x.shape)}: smaller than the window of {self.problem.describe()}")
-        return _aligned(images)
-
-    def _grads(self, images: Tensor, grad_output: Tensor) -> Tensor:
-        """grad_output as [images, features, height', width'], checked."""
-        grads = grad_output if self.problem.op == "conv2d" else grad_output[..., None, None]
-        shape = self._output_shape(images)
-        if grads.dtype != images.dtype or grads.shape != shape:
-            raise ProblemError(
-                f"grad_output is {grad_output.dtype} {tuple(grad_output.shape)}; this x needs {images.dtype} "
-                f"{shape[: grad_output.dim()]}"
-            )
-        return _aligned(grads)
-
-    def _output_shape(self, images: Tensor) -> tuple[int, int, int, int]:
-        layout = Layout.of(self.problem, images.shape[2], images.shape[3])
-        return (images.shape[0], self.problem.out_features, layout.down.outputs, layout.across.outputs)
 
     def _parts(self, images: Tensor) -> Iterator[tuple[slice, Layout]]:
         """Slices of the batch that are packed together, and how."""
@@ -188,16 +160,7 @@ def _kept(kept: dict[Layout, Tensor], layout: Layout, make: Callable[[Layout], T
     return kept[layout]
 
 
-def _threads(multiplications: int) -> int:
-    return min(torch.get_num_threads(), 1 + multiplications // GRAIN)
-
-
 def _memory_format(x: Tensor) -> torch.memory_format:
     """Channels-last for what is that and nothing else."""
     last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def _aligned(x: Tensor) -> Tensor:
-    """x, or a copy if its elements straddle their own size (as `torch.frombuffer` can make them)."""
-    return x if x.data_ptr() % x.element_size() == 0 else x.clone()
