@@ -52,6 +52,14 @@ class BudgetError(UsageError):
     """No masks can meet a sparsity: nothing may be pruned, or a layer would be left empty."""
 
 
+class InvariantError(PluginError):
+    """A method or a plugin broke a rule that holds for all of them; `invariant` is the rule's name."""
+
+    def __init__(self, invariant: str, message: str) -> None:
+        super().__init__(f"{message} (invariant {invariant!r})")
+        self.invariant = invariant
+
+
 class TrainingError(SparsebenchError):
     """Training cannot go on: the loss is not finite."""
 

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from sparsebench.errors import BudgetError, DatasetCorrupt, DatasetMissing, ProblemError, UnsupportedError
+from sparsebench.errors import BudgetError, DatasetCorrupt, DatasetMissing, ProblemError, UnsupportedError, UsageError
 from sparsebench.problem import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sparsebench.plans import tuned_plan
-    from sparsebench.pruning.host import Context, Update
-    from sparsebench.pruning.masks import prunable, top_k_mask
+    from sparsebench.pruning.calibration import Calibration
+    from sparsebench.pruning.context import Context
+    from sparsebench.pruning.contract import NM, Event, Update
+    from sparsebench.pruning.masks import nm_mask, prunable, top_k_mask
     from sparsebench.training.data import Examples, Splits
     from sparsebench.weight import SparseWeight
 
@@ -35,19 +37,24 @@ hookspec = pluggy.HookspecMarker("sparsebench")
 hookimpl = pluggy.HookimplMarker("sparsebench")
 
 _LAZY = {
-    "Context": "sparsebench.pruning.host",
+    "Calibration": "sparsebench.pruning.calibration",
+    "Context": "sparsebench.pruning.context",
+    "Event": "sparsebench.pruning.contract",
     "Examples": "sparsebench.training.data",
+    "NM": "sparsebench.pruning.contract",
     "SparseWeight": "sparsebench.weight",
     "Splits": "sparsebench.training.data",
-    "Update": "sparsebench.pruning.host",
+    "Update": "sparsebench.pruning.contract",
+    "nm_mask": "sparsebench.pruning.masks",
     "prunable": "sparsebench.pruning.masks",
     "top_k_mask": "sparsebench.pruning.masks",
     "tuned_plan": "sparsebench.plans",
 }
 __all__ = [
-    "API", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Context", "DatasetCorrupt", "DatasetMissing",
-    "DatasetSpec", "Examples", "Kernel", "MethodSpec", "ModelSpec", "Problem", "ProblemError", "SparseWeight", "Splits",
-    "UnsupportedError", "Update", "hookimpl", "hookspec", "prunable", "top_k_mask", "tuned_plan",
+    "API", "NM", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Calibration", "Context", "DatasetCorrupt",
+    "DatasetMissing", "DatasetSpec", "Event", "Examples", "Kernel", "MethodSpec", "ModelSpec", "Problem",
+    "ProblemError", "SparseWeight", "Splits", "UnsupportedError", "Update", "UsageError", "hookimpl", "hookspec",
+    "nm_mask", "prunable", "top_k_mask", "tuned_plan",
 ]  # fmt: skip
 
 
@@ -89,7 +96,12 @@ class BackendSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
-    """A pruning or sparse-training method; `source` is the paper and its section."""
+    """A pruning or sparse-training method; `source` is the paper and its section.
+
+    `kind` says when it decides: "none" (it never prunes: the baseline), "fixed" (before training), "one-shot" (after
+    it), "gradual", "alternating", "dynamic" (in its course). `needs` are words of `sparsebench.pruning.contract.NEEDS`.
+    `parameters` are the options of its name with their defaults, text, numbers or bools: gmp@regrow=true.
+    """
 
     name: str
     summary: str
@@ -103,12 +115,16 @@ class MethodSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocatorSpec:
-    """Says how many weights each layer keeps."""
+    """Says how many weights each layer keeps.
+
+    With `argument`, what stands behind a colon in its name ("nm:2:4") is given to `load`; the text says what that is.
+    """
 
     name: str
     summary: str
     load: str
     source: str
+    argument: str = ""
     api: int = API
 
 
@@ -125,7 +141,8 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """A data set. `load` names a callable: `load(root)` gives `Splits(train, validation, test)`.
+    """A data set. `load` names a callable: `load(root)` gives `Splits(train, validation, test, note)`; the note, if there
+    is one, is shown beside its rows: that only a part of the set is here.
 
     `root` is the user's folder of data sets (a `Path`, or None if none is set). Inputs are float32 [n, …], labels int64
     [n] under `classes`. It raises `DatasetMissing`, saying how to get the set, or `DatasetCorrupt`, naming the file.

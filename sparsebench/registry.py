@@ -65,20 +65,31 @@ class Registry:
         """The entry and the options of `name` or `name@key=value,…`; raises `UsageError` with the nearest names."""
         base, _, text = name.partition("@")
         entries: Mapping[str, Entry] = getattr(self, kind)
+        head, colon, argument = base.partition(":")
+        if colon and base not in entries and getattr(getattr(entries.get(head), "spec", None), "argument", ""):
+            return entries[head], {"argument": argument}
         if base not in entries:
             twins = [full for full in entries if full.partition(":")[2] == base]
             if twins:
                 raise UsageError(f"{kind[:-1]} {base!r} is offered twice; say which: {' or '.join(twins)}")
             raise UsageError(f"no {kind[:-1]} is named {base!r}{nearest(base, entries)}{self._left_out()}")
-        return entries[base], _options(name, text, getattr(entries[base].spec, "options", {}))
+        spec = entries[base].spec
+        if kind == "methods":
+            return entries[base], parameters_of(name, text, spec.parameters)
+        if getattr(spec, "argument", ""):
+            raise UsageError(f"{kind[:-1]} {base!r} wants {spec.argument} behind a colon, as in {base}:…")
+        return entries[base], _options(name, text, getattr(spec, "options", {}))
 
     def create(self, kind: str, name: str) -> Any:
-        """Import what `name` loads and call it, without arguments but for the options in the name."""
+        """Import what `name` loads and call it, without arguments but for the options in the name.
+
+        Methods are called without: their parameters reach them through their host.
+        """
         entry, options = self.find(kind, name)
         missing = entry.missing()
         if missing:
             raise UsageError(f"{kind[:-1]} {name!r} cannot run here: {missing}")
-        return entry.load()(**options)
+        return entry.load()() if kind == "methods" else entry.load()(**options)
 
     def _left_out(self) -> str:
         broken = [p for p in self.plugins if p.error]
@@ -173,6 +184,29 @@ def _options(name: str, text: str, allowed: Mapping[str, tuple]) -> dict[str, An
             raise UsageError(f"{name}: {key} = {value!r} is not possible{nearest(value, values)}")
         chosen[key] = values[value]
     return chosen
+
+
+def parameters_of(name: str, text: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's parameters: the defaults of its spec, over them "key=value,…", each of its default's type."""
+    chosen = dict(defaults)
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        if key not in defaults:
+            raise UsageError(f"{name}: {key!r} is not a parameter{nearest(key, defaults) or '; it has none'}")
+        chosen[key] = _typed(name, key, value, defaults[key])
+    return chosen
+
+
+def _typed(name: str, key: str, value: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if value not in ("true", "false"):
+            raise UsageError(f"{name}: {key} = {value!r}; write true or false")
+        return value == "true"
+    try:
+        return type(default)(value)
+    except ValueError:
+        what = "a whole number" if isinstance(default, int) else "a number"
+        raise UsageError(f"{name}: {key} = {value!r}; write {what}") from None
 
 
 @cache

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor
 
-from sparsebench.plugin import BudgetError, Context, prunable
+from sparsebench.plugin import BudgetError, Context
 
 
 class Uniform:
     """Gives each layer the target; the model's first and last layer 0, also when others are excluded."""
 
-    def allocate(self, layers: Mapping[str, nn.Parameter], target: float, ctx: Context) -> dict[str, float]:
+    def allocate(self, layers: Mapping[str, Tensor], target: float, ctx: Context) -> dict[str, float]:
         """Sparsity by layer; raises `BudgetError` if no layer lies between the first and the last."""
-        every = list(prunable(ctx.model))
-        ends = {every[0], every[-1]}
+        ends = {ctx.layers[0], ctx.layers[-1]}
         if target > 0 and not layers.keys() - ends:
             raise BudgetError(
                 "uniform keeps the first and the last layer dense and there is no other to prune; use another allocator"

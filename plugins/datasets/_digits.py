@@ -41,8 +41,9 @@ def load(root: Path | None = None) -> Splits:
         cuts = [round(TEST_SHARE * len(members)), round((TEST_SHARE + VALIDATION_SHARE) * len(members))]
         for part, chosen in zip(parts, np.split(members, cuts), strict=True):
             part.append(chosen)
-    test, validation, train = (torch.from_numpy(np.sort(np.concatenate(part))) for part in parts)
-    return Splits(*(Examples(images[ids], labels[ids]) for ids in (train, validation, test)))
+    chosen_ids = (torch.from_numpy(np.sort(np.concatenate(part))) for part in parts)
+    test, validation, train = (Examples(images[ids], labels[ids]) for ids in chosen_ids)
+    return Splits(train, validation, test)
 
 
 def _source() -> Path:

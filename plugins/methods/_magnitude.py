@@ -1,13 +1,13 @@
-"""Magnitude pruning in one shot, within the budget of each layer."""
+"""Magnitude pruning in one shot, after training, within the budget that the allocator gives."""
 
 from __future__ import annotations
 
-from sparsebench.plugin import Context, Update, top_k_mask
+from sparsebench.plugin import Calibration, Context, Update
 
 
 class Magnitude:
     """Keeps the weights that are largest in absolute value; of equal ones, the first."""
 
-    def setup(self, ctx: Context) -> Update:
+    def compress(self, calibration: Calibration | None, ctx: Context) -> Update:
         """Masks from the weights as they are now."""
-        return Update(masks={name: top_k_mask(p.detach().abs(), ctx.budget(name)) for name, p in ctx.prunable.items()})
+        return Update(masks=ctx.select({name: weight.abs() for name, weight in ctx.prunable.items()}))

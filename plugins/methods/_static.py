@@ -1,24 +1,14 @@
-"""A random mask of each layer, from a seed of its own, so that excluding one layer changes no other."""
+"""A random mask before training, never changed."""
 
 from __future__ import annotations
 
-import hashlib
-
-import torch
-
-from sparsebench.plugin import Context, Update, top_k_mask
+from sparsebench.builtin.methods._random import random_scores
+from sparsebench.plugin import Context, Update
 
 
 class Static:
-    """Keeps a uniformly random set of weights in every layer."""
+    """Keeps a uniformly random set of weights, and trains it."""
 
     def setup(self, ctx: Context) -> Update:
-        """Masks that depend on the case's seed, the layer's name and its shape alone."""
-        masks = {}
-        for name, parameter in ctx.prunable.items():
-            digest = hashlib.sha256(f"{ctx.generator.initial_seed()}/{name}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-            # A permutation and not uniform numbers: those tie, and ties go to the lower index.
-            order = torch.randperm(parameter.numel(), generator=generator).reshape(parameter.shape)
-            masks[name] = top_k_mask(order, ctx.budget(name))
-        return Update(masks=masks)
+        """Random masks."""
+        return Update(masks=ctx.select(random_scores(ctx)))

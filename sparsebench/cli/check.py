@@ -22,9 +22,10 @@ EPILOG = """\
 \b
 Examples:
   sparsebench check cython            one backend over the whole grid
-  sparsebench check my_kernel.py      every backend of a plugin file
+  sparsebench check gmp               one pruning method, in small trainings
+  sparsebench check my_plugin.py      every backend and method of a plugin file
   sparsebench check suite-cpu         every row of a suite, on its own inputs
-  sparsebench check --all             every backend that is installed
+  sparsebench check --all             every backend and method that is installed
 
 Exit codes: 0 right or honestly unsupported, 3 wrong, 4 raised, crashed, hung or out of memory.
 Next: sparsebench run suite-smoke --backend NAME
@@ -33,20 +34,23 @@ SHOWN = 12  # failures of one backend that are shown one by one
 
 
 @click.command("check", epilog=EPILOG)
-@click.argument("target", required=False, metavar="[BACKEND|FILE.py|SUITE]")
-@click.option("--all", "everything", is_flag=True, help="Every installed backend.")
+@click.argument("target", required=False, metavar="[BACKEND|METHOD|FILE.py|SUITE]")
+@click.option("--all", "everything", is_flag=True, help="Every installed backend and method.")
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one check.")
 @click.option("--memory", "gib", type=click.FloatRange(min=0.1), metavar="GIB", help="Memory that a worker may take.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every check, also those that are right.")
 def command(target: str | None, everything: bool, seconds: float | None, gib: float | None, verbose: bool) -> int:
-    """Verify kernels against a float64 oracle without timing them.
+    """Verify kernels against a float64 oracle, and methods against the host's rules, without timing them.
 
     A backend is checked over a grid: odd and unaligned sizes, batch 1, empty rows, empty and full weights, explicit
     zeros, strided and expanded inputs, non-finite inputs, new values, alternating shapes, one thread and two.
-    A suite is checked on its own inputs.
+    A method trains small models under a host that looks after every event: over optimizers, budgets, N:M groups, an
+    excluded layer, kernels, the same seed twice, an interrupted training. A suite is checked on its own inputs.
     """
     if (target is None) == (not everything):
-        raise UsageError("check needs a backend, a plugin file, a suite or --all; see `sparsebench list backends`")
+        raise UsageError(
+            "check needs a backend, a method, a plugin file, a suite or --all; see `sparsebench list backends`"
+        )
     from sparsebench.harness.crew import Limits
 
     with _Progress() as progress:
@@ -56,17 +60,20 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
         click.echo(line)
     code = exit_code_of_statuses(c.status for c in checked)
     again = f"mend it, then: sparsebench check {shlex.quote(target) if target else '--all'}"
-    click.echo(f"\nNext: {again if code else f'sparsebench run {_run_of(target)}'}")
+    timed = f"sparsebench run {_run_of(target, is_method=checked[0].kind == 'method')}"
+    click.echo(f"\nNext: {again if code else timed}")
     return code
 
 
-def _run_of(target: str | None) -> str:
+def _run_of(target: str | None, is_method: bool) -> str:
     """The arguments with which `sparsebench run` times what was checked."""
     if target is None:
         return "suite-smoke"
     if _is_suite(target):
         return shlex.quote(target)
-    return f"suite-smoke --{'plugin' if target.endswith('.py') else 'backend'} {shlex.quote(target)}"
+    if target.endswith(".py"):
+        return f"suite-smoke --plugin {shlex.quote(target)}"
+    return f"suite-smoke --{'method' if is_method else 'backend'} {shlex.quote(target)}"
 
 
 def _is_suite(target: str) -> bool:
@@ -78,7 +85,7 @@ def _is_suite(target: str) -> bool:
 def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked]:
     from sparsebench.cli.quarantine import say_quarantined
     from sparsebench.errors import PluginError
-    from sparsebench.harness.checking import check_backends, check_plan
+    from sparsebench.harness.checking import check_backends, check_methods, check_plan
     from sparsebench.harness.plan import Selection
     from sparsebench.harness.session import import_seconds, plan_run
     from sparsebench.harness.suite import suite_names
@@ -95,17 +102,30 @@ def _checked(target: str | None, limits: Limits, tell: Tell) -> Iterator[Checked
         broken = [p.error for p in registry.plugins if p.name == file and p.error]
         if broken:
             raise PluginError(f"{target} cannot be used: {broken[0]}")
-        names = [name for name, entry in registry.backends.items() if entry.source.file == file]
-        if not names:
-            raise UsageError(f"{target} offers no backend; return BackendSpec records from sparsebench_backends()")
+        backends, methods = (
+            [name for name, entry in table.items() if entry.source.file == file]
+            for table in (registry.backends, registry.methods)
+        )
+        if not backends and not methods:
+            raise UsageError(
+                f"{target} offers no backend and no method; return BackendSpec records from sparsebench_backends() "
+                "or MethodSpec records from sparsebench_methods()"
+            )
     else:
         registry = load_registry(seconds=import_seconds(limits))
-        if target and target.partition("@")[0] not in registry.backends:
-            known = [*registry.backends, *suite_names()]
-            raise UsageError(f"nothing to check is named {target!r}{nearest(target, known)}")
-        names = [target] if target else list(registry.backends)
+        backends, methods = list(registry.backends), list(registry.methods)
+        if target:
+            base = target.partition("@")[0]
+            backends = [target] if base in registry.backends else []
+            methods = [target] if base in registry.methods else []
+            if not backends and not methods:
+                known = [*registry.backends, *registry.methods, *suite_names()]
+                raise UsageError(f"nothing to check is named {target!r}{nearest(target, known)}")
     say_quarantined(registry)
-    yield from check_backends(names, registry, tell, limits)
+    if backends:
+        yield from check_backends(backends, registry, tell, limits)
+    if methods:
+        yield from check_methods(methods, registry, tell, limits)
 
 
 def _table(checked: list[Checked]) -> str:
@@ -116,7 +136,7 @@ def _table(checked: list[Checked]) -> str:
         counts.setdefault(each.backend, Counter())[each.status] += 1
     columns = [s for s in ("ok", "unsupported", "skipped", *FAILING) if any(c[s] for c in counts.values())]
     rows = [[name, *(count[s] or "" for s in columns), _verdict(count)] for name, count in counts.items()]
-    return tabulate(rows, ["backend", *columns, "verdict"], "simple")
+    return tabulate(rows, ["name", *columns, "verdict"], "simple")
 
 
 def _verdict(count: Counter[str]) -> str:

@@ -23,7 +23,7 @@ PADDING = 2  # tabulate makes a column this much wider than its heading
 Row = dict[str, Any]
 COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives all of them
     "backends": ("name", "ops", "precision", "missing", "summary"),
-    "methods": ("name", "kind", "source", "summary"),
+    "methods": ("name", "kind", "parameters", "source", "summary"),
     "allocators": ("name", "source", "summary"),
     "models": ("name", "inputs", "summary"),
     "datasets": ("name", "classes", "licence", "summary"),
@@ -33,6 +33,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives 
 NEXT = {
     "backends": "sparsebench check NAME, or run suite-smoke --backend NAME",
     "suites": "sparsebench run NAME --dry-run",
+    "methods": "sparsebench check NAME, or run suite-smoke --method NAME (parameters: NAME@key=value)",
     "plugins": "sparsebench new backend NAME",
 }
 EPILOG = """\
@@ -139,6 +140,8 @@ def _widths(cells: list[list[str]], columns: tuple[str, ...]) -> list[int | None
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):  # as it is written behind a name: true, not True
+        return ", ".join(f"{key}={json.dumps(each)}" for key, each in value.items())
     return "" if value is None else str(value)
 
 

@@ -35,13 +35,14 @@ Next: sparsebench report latest --format markdown
 SAY_SECONDS = 20.0  # between lines of progress where there is no terminal
 PLUGIN_LEFT_OUT = 4  # of a --plugin FILE: the run goes on without it, and has failed
 FORMATS = ("table", "markdown", "json")
-SELECTING = ("expression", "backends", "files", "threads", "blocks", "seed", "quick", "shard", "out")
+SELECTING = ("expression", "backends", "methods", "files", "threads", "blocks", "seed", "quick", "shard", "out")
 
 
 @click.command("run", epilog=EPILOG)
 @click.argument("suite", required=False)
 @click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Only this backend beside the baseline.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this pruning method beside `dense`.")
 @click.option("--plugin", "files", multiple=True, metavar="FILE", help="A Python file with a sparsebench hook.")
 @click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
 @click.option("--blocks", type=click.IntRange(1), help="Blocks of fresh workers, instead of what the suite says.")

@@ -69,7 +69,7 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
     names = list(tracks)
     random.Random(f"{seed}/prepare").shuffle(names)
     for name in names:
-        request = {"do": "prepare", "order": crew.order(cell, name), "once": "epochs" in cell.parameters}
+        request = {"do": "prepare", "order": crew.order(cell, name), "once": _trains(cell)}
         tracks[name].printed = crew.printed(name)
         spoiled = crew.unfit.get((cell.group, name))
         if spoiled is not None:
@@ -92,7 +92,7 @@ def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> poli
                 continue
             lap: dict[str, Any] = {}
             request = {"do": "lap", "loops": schedule.loops[name], "warm_ns": schedule.warm_ns[name]}
-            _try(crew, cell, track, name, request, lap)
+            _try(crew, cell, track, name, request, lap, crew.training_seconds if _trains(cell) else None)
             if number >= schedule.discarded and track.failure is None:
                 track.laps.append(lap)
                 track.places.append(place)
@@ -107,9 +107,22 @@ def _finish(crew: Crew, cell: Cell, tracks: dict[str, Track]) -> None:
             track.printed = crew.printed(name) - track.printed
 
 
-def _try(crew: Crew, cell: Cell, track: Track, name: str, request: dict[str, Any], into: dict[str, Any]) -> None:
+def _trains(cell: Cell) -> bool:
+    """Whether one repetition is a whole training, which is done once."""
+    return "epochs" in cell.parameters
+
+
+def _try(
+    crew: Crew,
+    cell: Cell,
+    track: Track,
+    name: str,
+    request: dict[str, Any],
+    into: dict[str, Any],
+    seconds: float | None = None,
+) -> None:
     try:
-        into.update(crew.ask(name, request))
+        into.update(crew.ask(name, request) if seconds is None else crew.ask(name, request, seconds))
     except Failure as failure:
         if isinstance(failure, ServerLost) and failure.reason == NOBODY and crew.strays < STRAYS:
             crew.strays += 1

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sparsebench.errors import ProblemError, UsageError, nearest
-from sparsebench.harness.suite import PAIRS, PROBLEM_KEYS, Case, Suite
+from sparsebench.harness.suite import PAIRS, PROBLEM_KEYS, UNPRUNED, Case, Suite
 from sparsebench.problem import PASSES, Problem
 from sparsebench.runs.records import cell_key
 
@@ -35,8 +35,13 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """kernel, inference or training."""
+        """kernel, inference, training, accuracy or time-to-accuracy."""
         return self.case.kind
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is what the methods of a case are compared with: the same training without pruning."""
+        return self.case.by_method and self.parameters["sparsity"] == 0
 
     @property
     def threads(self) -> int:
@@ -65,7 +70,11 @@ class Cell:
         if self.problem is not None:
             return f"{self.problem.describe()}, {p['pass']}"
         what = f"{p['epochs']} epochs" if "epochs" in p else "step" if self.kind == "training" else "forward"
-        return f"{p['model']} on {p['dataset']}, {what} at batch {p['batch']}, {p['method']} {p['sparsity']:g}"
+        told = f"{p['model']} on {p['dataset']}, {what} at batch {p['batch']}"
+        if self.case.by_method:
+            return f"{told}, {p['allocator']}" + (f", on {p['backend']}" if "backend" in p else "")
+        pruned = f"{p['method']} {p['sparsity']:g}" if "method" in p else f"checkpoint {p['checkpoint']}"
+        return f"{told}, {pruned}"
 
 
 def expand(suite: Suite) -> list[Cell]:
@@ -74,14 +83,17 @@ def expand(suite: Suite) -> list[Cell]:
 
 
 def _cells(case: Case, suite: Suite) -> Iterator[Cell]:
-    for values in itertools.product(*case.axes.values()):
-        axes = dict(zip(case.axes, values, strict=True))
+    choices = dict(case.axes)
+    if case.by_method:
+        choices["sparsity"] = tuple(dict.fromkeys((0.0, *choices["sparsity"])))
+    for values in itertools.product(*choices.values()):
+        axes = dict(zip(choices, values, strict=True))
         parameters = {**case.parameters, **axes}
         try:
             problem = problem_of(parameters) if case.kind == "kernel" else None
         except ProblemError as error:
             raise UsageError(f"{suite.where} [[{case.kind}]] {case.name!r}: {error}") from None
-        yield Cell(case, axes, parameters, problem, suite.baseline)
+        yield Cell(case, axes, parameters, problem, UNPRUNED if case.by_method else suite.baseline)
 
 
 def problem_of(parameters: Mapping[str, Any]) -> Problem:
@@ -94,6 +106,6 @@ def problem_of(parameters: Mapping[str, Any]) -> Problem:
 
 def first_values(cells: list[Cell], blocks: int = 1) -> list[Cell]:
     """One cell for each case, the first value of every list, with few blocks and three rounds (`--quick`)."""
-    firsts = {cell.case.name: cell for cell in reversed(cells)}
-    kept = [cell for cell in cells if firsts[cell.case.name] is cell]
+    firsts = {(cell.case.name, cell.is_reference): cell for cell in reversed(cells)}
+    kept = [cell for cell in cells if firsts[cell.case.name, cell.is_reference] is cell]
     return [replace(cell, case=replace(cell.case, blocks=blocks, rounds=3)) for cell in kept]

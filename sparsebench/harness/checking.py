@@ -1,19 +1,21 @@
-"""Verification without timing: the conformance grid of backends, and every row of a suite."""
+"""Verification without timing: the conformance grids of backends and methods, and every row of a suite."""
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from sparsebench.harness.crew import Crew, Limits
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.runner import PATIENCE
 from sparsebench.harness.server import Failure
 from sparsebench.harness.suite import Suite
-from sparsebench.registry import Registry
+from sparsebench.registry import Registry, entry_to_wire
 
 THREADS = 2  # the grid compares one thread with two
 Tell = Callable[[str, int, int], None]  # backend, checks done, checks in all
@@ -27,6 +29,7 @@ class Checked:
     check: str
     status: str
     reason: str = ""
+    kind: str = "backend"
 
 
 def check_backends(names: Sequence[str], registry: Registry, tell: Tell, limits: Limits) -> Iterator[Checked]:
@@ -43,9 +46,23 @@ def check_backends(names: Sequence[str], registry: Registry, tell: Tell, limits:
                 crew.dismiss(name)
 
 
-def _grid(crew: Crew, name: str, tell: Tell) -> Iterator[Checked]:
+def check_methods(names: Sequence[str], registry: Registry, tell: Tell, limits: Limits) -> Iterator[Checked]:
+    """Train each method in small, under a strict host, over optimizers, budgets and kernels."""
+    plan = Plan(Suite("check", "", "", (), ""), [], {}, {}, {})
+    with tempfile.TemporaryDirectory() as folder, Crew(plan, Path(folder), 0, 1, limits) as crew:
+        for name in names:
+            entry, options = registry.find("methods", name)
+            request = {"method": entry_to_wire("methods", entry), "options": options}
+            for made in _grid(crew, name, tell, "method_check", request):
+                yield replace(made, kind="method")
+            crew.dismiss(name)
+
+
+def _grid(
+    crew: Crew, name: str, tell: Tell, do: str = "check", more: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Checked]:
     try:
-        checks = crew.ask(name, {"do": "checks"})["names"]
+        checks = crew.ask(name, {"do": f"{do}s"})["names"]
     except Failure as failure:
         yield Checked(name, "all", failure.status, failure.reason)
         return
@@ -58,7 +75,7 @@ def _grid(crew: Crew, name: str, tell: Tell) -> Iterator[Checked]:
             yield Checked(name, check, "timeout", f"not tried: it hung in {PATIENCE} checks before")
             continue
         try:
-            answer = crew.ask(name, {"do": "check", "index": index})
+            answer = crew.ask(name, {"do": do, "index": index, **more})
             made = Checked(name, check, answer["status"], answer["reason"] or "")
         except Failure as failure:
             made = Checked(name, check, failure.status, failure.reason)

@@ -20,6 +20,7 @@ from sparsebench.host import cores_allowed, memory_limit
 from sparsebench.registry import entry_to_wire
 
 SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
+TRAINING_SECONDS = 4 * 3600.0  # for a whole training
 MEMORY_SHARE = 0.6  # of what is free, for one worker
 KEPT_OUTPUT = 1 << 20  # bytes kept of what a variant prints in a block
 HOST = ""  # the variant name of the worker that computes oracles: no backend is loaded there
@@ -73,6 +74,7 @@ class Crew:
         self.environment = {**environment(threads), **(settings or {})}
         limits = limits or Limits()
         self.seconds = limits.seconds or SECONDS
+        self.training_seconds = limits.seconds or TRAINING_SECONDS
         self.workers: dict[str, Worker] = {}
         self.strays = 0  # how often the fork server died between two rows
         self.unfit: dict[tuple[str, str], Failure] = {}  # (group, variant) that failed verification in this block
@@ -133,13 +135,16 @@ class Crew:
 
     def order(self, cell: Cell, variant: str) -> dict[str, Any]:
         """The cell as a worker gets it."""
-        entries = {part: entry_to_wire(_kind(part), entry) for part, entry in self.plan.parts[cell.key].items()}
+        parts = self.plan.found(cell, variant)
+        entries = {part: entry_to_wire(_kind(part), entry) for part, (entry, _) in parts.items()}
         return {
             "kind": cell.kind,
             "parameters": {**cell.parameters},
             "entries": entries,
             "oracle": str(self.oracle(cell)),
+            "state": str(self.folder / "trainings" / f"{_digest(f'{cell.key} {variant} {self.block}')}.pt"),
             "group": cell.group,
+            "options": {part: options for part, (_, options) in parts.items()},
         }
 
     def oracle(self, cell: Cell) -> Path:
@@ -165,7 +170,7 @@ class Crew:
             threads = self.threads if variant != HOST else len(cores)
             worker = self.server.fork(self._log(variant), cores, threads, self.memory, files)
             self.workers[variant] = worker
-            if variant != HOST:
+            if variant in self.plan.backends:
                 entry, options = self.plan.backends[variant]
                 worker.ask(
                     {"do": "load", "backend": entry_to_wire("backends", entry), "options": options}, self.seconds
@@ -176,7 +181,7 @@ class Crew:
 def probe(plan: Plan, limits: Limits | None = None) -> None:
     """Ask every backend, in a worker of its own, which of its rows it cannot do; those are barred."""
     with tempfile.TemporaryDirectory() as folder, Crew(plan, Path(folder), 0, 1, limits) as crew:
-        for variant in plan.backends:
+        for variant in plan.competing():
             cells = [cell for cell in plan.cells if variant in plan.running(cell)]
             if cells:
                 _probe_one(plan, crew, variant, cells)

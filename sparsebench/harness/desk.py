@@ -6,13 +6,21 @@ import gc
 import re
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sparsebench import plans
-from sparsebench.errors import DatasetMissing, PluginError, SparsebenchError, UnsupportedError, UsageError
+from sparsebench.errors import (
+    DatasetMissing,
+    InvariantError,
+    PluginError,
+    SparsebenchError,
+    UnsupportedError,
+    UsageError,
+)
 from sparsebench.harness.cases.base import Job, Order, case_kind
 from sparsebench.harness.cells import problem_of
 from sparsebench.harness.vitals import canary_ns, reset_peak, resident_peak
@@ -183,9 +191,27 @@ class Desk:
         result = run_check(self.backend, spec, checks_for(spec)[request["index"]])
         return {"status": result.status, "reason": result.reason}
 
+    def _method_checks(self, request: Mapping[str, Any]) -> Answer:
+        """Names of the checks that every method has to pass."""
+        from sparsebench.testing import method_checks
+
+        return {"names": [check.name for check in method_checks()]}
+
+    def _method_check(self, request: Mapping[str, Any]) -> Answer:
+        """One check of a method, by its place in the list."""
+        from sparsebench.testing import method_checks, run_method_check
+
+        entry = entry_from_wire(request["method"])
+        spec = replace(entry.spec, parameters=request["options"])
+        result = run_method_check(entry.load(), spec, method_checks()[request["index"]])
+        return {"status": result.status, "reason": result.reason}
+
     def _order(self, data: Mapping[str, Any]) -> Order:
         entries = {name: entry_from_wire(each) for name, each in data["entries"].items()}
-        return Order(data["kind"], data["parameters"], self.entries | entries, Path(data["oracle"]), data["group"])
+        return Order(
+            data["kind"], data["parameters"], self.entries | entries, Path(data["oracle"]), data["group"],
+            data.get("options", {}), Path(data.get("state", "")),
+        )  # fmt: skip
 
 
 def _options(plan: object) -> dict[str, str | int]:
@@ -202,7 +228,7 @@ def _must(finding: Finding, when: str) -> None:
 
 
 def _status(error: BaseException) -> str:
-    if isinstance(error, Wrong):
+    if isinstance(error, Wrong | InvariantError):
         return "wrong"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return "oom"

@@ -15,7 +15,14 @@ from sparsebench.problem import Problem
 from sparsebench.registry import Entry, Registry
 from sparsebench.runs.records import CellInfo, Sample, Status
 
-PARTS = {"model": "models", "dataset": "datasets", "method": "methods", "allocator": "allocators"}
+PARTS = {
+    "model": "models",
+    "dataset": "datasets",
+    "method": "methods",
+    "allocator": "allocators",
+    "backend": "backends",
+}
+Found = tuple[Entry, dict[str, Any]]  # what a name stands for, and the options in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class Selection:
     """What of a suite to run, and what to run instead of what it says; `None` and empty leave it as it is."""
 
     backends: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
     expression: str = ""  # -k; empty: the suite's default
     threads: int | None = None
     blocks: int | None = None
@@ -38,8 +46,9 @@ class Plan:
     suite: Suite
     cells: list[Cell]
     variants: dict[str, list[str]]  # cell key -> names
-    backends: dict[str, tuple[Entry, dict[str, Any]]]  # variant -> entry and options
-    parts: dict[str, dict[str, Entry]]  # cell key -> model, dataset, …
+    backends: dict[str, Found]  # variants that are backends
+    parts: dict[str, dict[str, Found]]  # cell key -> model, dataset, …
+    methods: dict[str, Found] = field(default_factory=dict)  # variants that are methods
     named: tuple[str, ...] = ()  # variants that the user asked for by name
     barred: dict[tuple[str, str], tuple[Status, str]] = field(default_factory=dict)
 
@@ -50,6 +59,15 @@ class Plan:
     def running(self, cell: Cell) -> list[str]:
         """The variants of a cell that can run."""
         return [v for v in self.variants[cell.key] if (cell.key, v) not in self.barred]
+
+    def found(self, cell: Cell, variant: str) -> dict[str, Found]:
+        """Everything that takes part in a row but the backend of a backend's row, which its worker has loaded."""
+        method = {"method": self.methods[variant]} if cell.case.by_method and variant else {}
+        return {**self.parts[cell.key], **method}
+
+    def competing(self) -> list[str]:
+        """Every variant of any cell, once."""
+        return list(dict.fromkeys(variant for cell in self.cells for variant in self.variants[cell.key]))
 
     def peers(self) -> set[str]:
         """Other people's software that nobody named: what becomes of it does not fail a run."""
@@ -75,43 +93,77 @@ class Plan:
 def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Iterable[str] = ()) -> Plan:
     """Cross the suite with what is installed; raises `UsageError` for names that nothing has.
 
-    Backends of the plugin `files` compete in every case.
+    Backends and methods of the plugin `files` compete in every case of theirs.
     """
     suite = _overridden(suite, selection)
     expression = selection.expression.strip() or suite.default
-    cells = [cell for cell in expand(suite) if _matches(expression, cell)]
+    cells = [cell for cell in expand(suite) if _matches(expression, cell) and _selected(cell, selection)]
     cells = first_values(cells, selection.blocks or 1) if selection.quick else cells
     cells = _shard(cells, selection.shard)
     if not cells:
-        what = f"-k {expression!r}" if expression else "the shard"
+        given = [f"--{kind} {name}" for kind in ("backend", "method") for name in getattr(selection, f"{kind}s")]
+        given += [f"-k {expression!r}"] if expression else []
+        what = " with ".join(given) or "the shard"
         raise UsageError(f"{suite.name}: {what} selects no cell; cases: {', '.join(c.name for c in suite.cases)}")
-    local = [name for name, entry in registry.backends.items() if entry.source.file in set(files) and entry.source.file]
-    plan = Plan(suite, cells, {}, {}, {}, named=selection.backends)
+    plan = Plan(suite, [], {}, {}, {}, named=(*selection.backends, *selection.methods))
     for cell in cells:
-        chosen = (*(selection.backends or cell.case.backends), *local)
-        plan.variants[cell.key] = list(dict.fromkeys([suite.baseline, *chosen]))
-        plan.parts[cell.key] = {
-            part: _found(registry, kind, str(cell.parameters[part]), cell)[0]
-            for part, kind in PARTS.items()
-            if part in cell.parameters and cell.kind != "kernel"
-        }
-        for variant in plan.variants[cell.key]:
-            if variant not in plan.backends:
-                plan.backends[variant] = _found(registry, "backends", variant, cell, selection.backends)
-            missing = plan.backends[variant][0].missing()
-            if missing:
-                plan.bar(cell, variant, "skipped", missing)
+        kind = "methods" if cell.case.by_method else "backends"
+        table = plan.methods if cell.case.by_method else plan.backends
+        asked = selection.methods if cell.case.by_method else selection.backends
+        written = cell.case.methods if cell.case.by_method else cell.case.backends
+        names = list(dict.fromkeys([cell.baseline, *(asked or written), *_local(registry, kind, files)]))
+        for name in names:
+            if name not in table:
+                table[name] = _found(registry, kind, name, cell, asked)
+        if cell.case.by_method:  # what never prunes runs once, not at every sparsity
+            names = [name for name in names if (table[name][0].spec.kind == "none") == cell.is_reference]
+        if names:
+            plan.cells.append(cell)
+            plan.variants[cell.key] = names
+            plan.parts[cell.key] = _parts(registry, cell)
+            _bar_missing(plan, cell, table)
     return plan
 
 
-def _found(
-    registry: Registry, kind: str, name: str, cell: Cell, asked: tuple[str, ...] = ()
-) -> tuple[Entry, dict[str, Any]]:
+def _selected(cell: Cell, selection: Selection) -> bool:
+    """Who names backends alone wants no rows of methods, and the other way round."""
+    return bool(selection.methods if cell.case.by_method else selection.backends) or not (
+        selection.methods or selection.backends
+    )
+
+
+def _local(registry: Registry, kind: str, files: Iterable[str]) -> list[str]:
+    """Names of what the plugin files offer."""
+    entries: Mapping[str, Entry] = getattr(registry, kind)
+    return [name for name, entry in entries.items() if entry.source.file and entry.source.file in set(files)]
+
+
+def _parts(registry: Registry, cell: Cell) -> dict[str, Found]:
+    if cell.kind == "kernel":
+        return {}
+    return {
+        part: _found(registry, kind, str(cell.parameters[part]), cell)
+        for part, kind in PARTS.items()
+        if part in cell.parameters
+    }
+
+
+def _bar_missing(plan: Plan, cell: Cell, table: Mapping[str, Found]) -> None:
+    """Say which rows cannot run here because something is not installed."""
+    needed = [plan.parts[cell.key][part] for part in ("backend",) if part in plan.parts[cell.key]]
+    for variant in plan.variants[cell.key]:
+        for entry, _ in (table[variant], *needed):
+            missing = entry.missing()
+            if missing:
+                plan.bar(cell, variant, "skipped", missing)
+
+
+def _found(registry: Registry, kind: str, name: str, cell: Cell, asked: tuple[str, ...] = ()) -> Found:
     """What the registry has under a name; an error says which case wants it, unless the command line does."""
     try:
         return registry.find(kind, name)
     except UsageError as error:
-        where = "--backend" if name in asked else f"case {cell.case.name!r}"
+        where = f"--{kind[:-1]}" if name in asked else f"case {cell.case.name!r}"
         raise UsageError(f"{where}: {error}") from None
 
 
@@ -124,7 +176,10 @@ def _overridden(suite: Suite, selection: Selection) -> Suite:
             axes = {**axes, "threads": (selection.threads,)}
         if selection.seed is not None:
             axes = {k: v for k, v in axes.items() if k != "seed"}
-            parameters["seed"] = selection.seed
+            if case.by_method:  # scores are over seeds, so their cells always name it
+                axes = {**axes, "seed": (selection.seed,)}
+            else:
+                parameters["seed"] = selection.seed
         blocks = case.blocks if selection.blocks is None else selection.blocks
         cases.append(replace(case, axes=axes, parameters=parameters, blocks=blocks))
     return replace(suite, cases=tuple(cases))
@@ -151,11 +206,17 @@ def _matches(expression: str, cell: Cell) -> bool:
 
 
 def _shard(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
-    """Every n-th group of cells: cells that share what is bound stay together."""
+    """Every n-th group of cells: cells that share what is bound, or a reference, stay together."""
     index, count = shard
-    groups = list(dict.fromkeys(cell.group for cell in cells))
+    groups = list(dict.fromkeys(map(_together, cells)))
     mine = set(groups[index - 1 :: count])
-    return [cell for cell in cells if cell.group in mine]
+    return [cell for cell in cells if _together(cell) in mine]
+
+
+def _together(cell: Cell) -> str:
+    if not cell.case.by_method:
+        return cell.group
+    return f"{cell.case.name}{[value for axis, value in cell.axes.items() if axis != 'sparsity']}"
 
 
 def _info(cell: Cell, variants: list[str]) -> CellInfo:

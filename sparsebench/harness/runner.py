@@ -119,10 +119,11 @@ class Runner:
                 cells = [c for c in self.plan.cells if c.threads == threads and self._missing(c, number)]
                 if cells:
                     self._block(number, threads, self._shuffled(cells, number))
-        shutil.rmtree(self.writer.folder / "oracles", ignore_errors=True)
+        for made in ("oracles", "trainings"):
+            shutil.rmtree(self.writer.folder / made, ignore_errors=True)
 
     def _block(self, number: int, threads: int, cells: list[Cell]) -> None:
-        preload = OPTIMIZER_IMPORTS if any(cell.kind == "training" for cell in cells) else ()
+        preload = OPTIMIZER_IMPORTS if any(cell.kind not in ("kernel", "inference") for cell in cells) else ()
         with Crew(self.plan, self.writer.folder, number, threads, self.limits, preload) as crew:
             for cell in cells:
                 self.listener.cell(cell, number)

@@ -101,7 +101,14 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     options = info.options
     try:
         chosen = options["selection"]
-        selection = Selection(**{**chosen, "backends": tuple(chosen["backends"]), "shard": tuple(chosen["shard"])})
+        selection = Selection(
+            **{
+                **chosen,
+                "backends": tuple(chosen["backends"]),
+                "methods": tuple(chosen["methods"]),
+                "shard": tuple(chosen["shard"]),
+            }
+        )
         files = list(options["files"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
@@ -113,10 +120,19 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     return Session(plan, registry, options, limits, folder, info)
 
 
-def run(suite: str, *, backends: Sequence[str] = (), plugins: Sequence[str] = (), quick: bool = False,
-        threads: int | None = None, blocks: int | None = None, out: str | Path | None = None) -> Any:  # fmt: skip
+def run(
+    suite: str,
+    *,
+    backends: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    quick: bool = False,
+    threads: int | None = None,
+    blocks: int | None = None,
+    out: str | Path | None = None,
+) -> Any:
     """Run a suite (a name, or the path of a .toml file) and return the `Run`; see `sparsebench run --help`."""
-    selection = Selection(backends=tuple(backends), quick=quick, threads=threads, blocks=blocks)
+    selection = Selection(backends=tuple(backends), methods=tuple(methods), quick=quick, threads=threads, blocks=blocks)
     session = plan_run(suite, selection, files=plugins, out=None if out is None else Path(out))
     return read_run(session.run())
 
@@ -128,4 +144,4 @@ def import_seconds(limits: Limits) -> float:
 
 def _plain(selection: Selection) -> dict[str, Any]:
     data = asdict(selection)
-    return {**data, "backends": list(data["backends"]), "shard": list(data["shard"])}
+    return {**data, "backends": list(data["backends"]), "methods": list(data["methods"]), "shard": list(data["shard"])}

@@ -14,39 +14,52 @@ from sparsebench.errors import UsageError, nearest
 
 SCHEMA = 1
 BASELINE = "torch-dense"  # of suites that name none
-KINDS = ("kernel", "inference", "training")
+UNPRUNED = "dense"  # the method that every other is compared with
+KINDS = ("kernel", "inference", "training", "accuracy", "time-to-accuracy")
+BY_METHOD = ("accuracy", "time-to-accuracy")  # kinds in which methods compete, not backends
 PROBLEM_KEYS = (
     "op", "out_features", "in_features", "kernel_size", "stride", "padding", "dilation", "groups", "batch", "height",
     "width", "sparsity", "pattern", "dtype", "bias",
 )  # fmt: skip
-MODEL_KEYS = ("model", "dataset", "batch", "method", "allocator", "sparsity", "exclude")
+MODEL_KEYS = ("model", "dataset", "normalise", "checkpoint", "batch", "allocator", "sparsity", "exclude")
+RECIPE_KEYS = ("epochs", "lr", "momentum", "nesterov", "weight_decay", "optimizer")
 KEYS: dict[str, tuple[str, ...]] = {
     "kernel": (*PROBLEM_KEYS, "pass"),
-    "inference": MODEL_KEYS,
-    "training": (*MODEL_KEYS, "epochs", "lr", "momentum", "weight_decay"),
+    "inference": (*MODEL_KEYS, "method"),
+    "training": (*MODEL_KEYS, "method", *RECIPE_KEYS),
+    "accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend"),
+    "time-to-accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend", "goal"),
 }
 REQUIRED: dict[str, tuple[str, ...]] = {
     "kernel": ("op", "out_features", "in_features"),
     "inference": ("model", "dataset"),
     "training": ("model", "dataset"),
+    "accuracy": ("model", "dataset", "method", "epochs"),
+    "time-to-accuracy": ("model", "dataset", "method", "epochs", "backend", "goal"),
 }
-COMMON = ("name", "summary", "tags", "group", "backends", "threads", "seed", "blocks", "rounds", "margin")
+COMMON = ("name", "summary", "tags", "group", "threads", "seed", "blocks", "rounds", "margin")
 SUITE_KEYS = (
     "name", "summary", "baseline", "backends", "blocks", "rounds", "threads", "margin", "default", "details",
 )  # fmt: skip
 PAIRS = ("kernel_size", "stride", "padding", "dilation")
+OPTIMIZERS = ("sgd", "adam", "adamw")  # of `training.recipe`, which needs torch
 ALWAYS_AXES = ("sparsity", "pass", "threads")  # every record names these, so that tables of any run line up
 NOT_AXES = ("tags", "backends", "exclude")
+PRUNED = {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9}
+TRAINED = {"batch": 32, "allocator": "uniform", "sparsity": 0.9}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "kernel": {"sparsity": 0.9, "pass": "both"},
-    "inference": {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9},
-    "training": {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9},
+    "inference": PRUNED,
+    "training": PRUNED,
+    "accuracy": TRAINED,
+    "time-to-accuracy": TRAINED,
 }
 TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str, "summary": str, "group": str, "default": str, "details": bool, "op": str, "pattern": str,
     "dtype": str, "pass": str, "model": str, "dataset": str,
     "method": str, "allocator": str, "baseline": str, "bias": bool, "sparsity": (int, float), "margin": (int, float),
-    "lr": (int, float), "momentum": (int, float), "weight_decay": (int, float),
+    "lr": (int, float), "momentum": (int, float), "weight_decay": (int, float), "nesterov": bool, "optimizer": str,
+    "normalise": str, "checkpoint": str, "backend": str, "goal": (int, float),
 }  # fmt: skip
 
 
@@ -64,6 +77,12 @@ class Case:
     margin: float
     tags: tuple[str, ...] = ()
     group: str = ""  # means are taken within one group; empty: within the op
+    methods: tuple[str, ...] = ()  # what competes where methods do
+
+    @property
+    def by_method(self) -> bool:
+        """Whether methods compete, not backends."""
+        return self.kind in BY_METHOD
 
 
 @dataclass(frozen=True)
@@ -132,7 +151,7 @@ def parse_suite(text: str, where: str) -> Suite:
         if names.count(name) > 1:
             raise UsageError(f"{where}: two cases are named {name!r}; rename one")
     if not cases:
-        raise UsageError(f"{where}: no case; add a [[kernel]], [[inference]] or [[training]] table")
+        raise UsageError(f"{where}: no case; add a table such as [[kernel]] (also: {', '.join(KINDS[1:])})")
     name, summary = head.get("name", Path(where).stem), head.get("summary", "")
     default, details = head.get("default", ""), head.get("details", False)
     return Suite(name, summary, head.get("baseline", BASELINE), cases, text, where, default, details)
@@ -147,7 +166,9 @@ def _tables(data: Mapping[str, Any], kind: str, where: str) -> list[dict[str, An
 
 def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str) -> Case:
     place = f"{where} [[{kind}]] {table.get('name', '(without a name)')!r}"
-    _known(table, (*COMMON, *KEYS[kind]), place)
+    by_method = kind in BY_METHOD
+    others = ("method",) if by_method else ("backends",)
+    _known(table, (*COMMON, *KEYS[kind], *others), place)
     for key in ("name", *REQUIRED[kind]):
         if key not in table:
             raise UsageError(f"{place}: {key} is missing")
@@ -156,16 +177,22 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
             _check_value(key, table[key], place)
     fixed: dict[str, Any] = {}
     axes: dict[str, tuple[Any, ...]] = {}
-    merged = {"seed": 0, **DEFAULTS[kind], "threads": head.get("threads", [1]), **table}
+    merged = {"seed": 0, **_defaults(kind, table), "threads": head.get("threads", [1]), **table}
+    always = (*ALWAYS_AXES, "seed") if by_method else ALWAYS_AXES
     for key in (k for k in merged if k in ("threads", "seed", *KEYS[kind])):
         values = _values(key, merged[key], place)
         for value in values:
             _check_value(key, value, place)
-        if len(values) == 1 and key not in ALWAYS_AXES:
+        if len(values) == 1 and key not in always:
             fixed[key] = values[0]
         else:
             axes[key] = values
             fixed.pop(key, None)
+    methods = _values("method", table["method"], place) if by_method else ()
+    for method in methods:
+        _check_value("method", method, place)
+    # Blocks are there to see noise in times; a training repeats itself, and takes long.
+    head = {**head, "blocks": 1} if by_method else head
     settings = {key: table.get(key, head.get(key)) for key in ("backends", "blocks", "rounds", "margin")}
     for key, value in settings.items():
         if value is not None:
@@ -181,7 +208,15 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
         margin=float(settings["margin"] or (0.03 if kind == "kernel" else 0.05)),
         tags=tuple(table.get("tags", ())),
         group=table.get("group", ""),
+        methods=methods,
     )
+
+
+def _defaults(kind: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a table need not say. A checkpoint without a method is taken with the zeros it has."""
+    if "checkpoint" in table and "method" not in table and kind in ("inference", "training"):
+        return {"batch": 32}
+    return DEFAULTS[kind]
 
 
 def _values(key: str, given: Any, place: str) -> tuple[Any, ...]:
@@ -233,6 +268,10 @@ def _check_value(key: str, value: Any, place: str) -> None:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
     if key == "sparsity" and not 0 <= value < 1:
         raise UsageError(f"{place}: sparsity = {value!r}; write a share of pruned weights in [0, 1)")
+    if key == "goal" and not 0 < value <= 1:
+        raise UsageError(f"{place}: goal = {value!r}; write an accuracy in (0, 1]")
+    if key == "optimizer" and value not in OPTIMIZERS:
+        raise UsageError(f"{place}: optimizer = {value!r}; use {', '.join(OPTIMIZERS)}")
     if key == "margin" and not 0 < value < 1:
         raise UsageError(f"{place}: margin = {value!r}; write a share such as 0.03")
 

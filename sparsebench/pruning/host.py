@@ -1,154 +1,282 @@
-"""The host of methods: resolves budgets, asks a method for its update, and checks what it answers.
+"""The host of a method: asks it at every event, applies its updates, holds its masks, and checks the invariants.
 
 A method never changes a model: it returns an `Update`, and the host holds every answer to the budget. That keeps
-out the faults of published code: an off-by-one threshold, ties dropped together, masks that miss a layer.
+out the faults of published code: an off-by-one threshold, ties dropped together, momentum that revives pruned
+weights, a reset that does nothing, a checkpoint that is not sparse.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from sparsebench.errors import BudgetError, PluginError, UsageError
-from sparsebench.pruning.masks import kept, prunable
-
-
-class Update(NamedTuple):
-    """The only way a method changes a model; names are those of the parameters."""
-
-    masks: dict[str, Tensor] | None = None  # bool, True = keep
-    weights: dict[str, Tensor] | None = None  # new values
-    reset: Literal["none", "changed", "all"] = "none"  # optimizer slots: of weights that changed state, or all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What the host shows a method or an allocator; all of it is to be read only."""
-
-    model: nn.Module
-    prunable: Mapping[str, nn.Parameter]
-    masks: Mapping[str, Tensor]
-    generator: torch.Generator  # draw from this alone, never from the global random state
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # of the case
-    budgets: Mapping[str, int] = field(default_factory=dict)
-
-    def budget(self, name: str) -> int:
-        """How many weights of the layer are kept; empty while the allocator is still at work."""
-        return self.budgets[name]
+from sparsebench.errors import BudgetError, InvariantError, UsageError
+from sparsebench.pruning.calibration import Calibration
+from sparsebench.pruning.context import Context
+from sparsebench.pruning.contract import ANSWERED, NEEDS, Event, StateDict, Update, offers
+from sparsebench.pruning.holding import Holding
+from sparsebench.pruning.invariants import pure_evaluation, untouched
+from sparsebench.pruning.kernels import Kernels
+from sparsebench.pruning.masks import prunable, sparsity_of
+from sparsebench.pruning.updates import checked_masks, checked_weights
+from sparsebench.pruning.weights import dense_state, layer_of
 
 
-class Method(Protocol):
-    """What `MethodSpec.load` gives when it is called without arguments (so far: what needs no training)."""
+@dataclass
+class Services:
+    """What the training loop does for a method: take a snapshot, go back to one (weights, schedule)."""
 
-    def setup(self, ctx: Context) -> Update | None:
-        """The update before training; budgets are resolved."""
-
-
-class Allocator(Protocol):
-    """What `AllocatorSpec.load` gives when it is called without arguments."""
-
-    def allocate(self, layers: Mapping[str, nn.Parameter], target: float, ctx: Context) -> dict[str, float]:
-        """The sparsity of every layer in `layers`, for an overall `target`."""
+    take: Callable[[], dict[str, Any]]
+    put: Callable[[dict[str, Any], bool, bool], None]
 
 
-def fixed_masks(
-    model: nn.Module,
-    method: Method,
-    allocator: Allocator,
-    sparsity: float,
-    seed: int,
-    exclude: Collection[str] = (),
-    parameters: Mapping[str, Any] | None = None,
-) -> dict[str, Tensor]:
-    """One bool mask for every prunable weight, by parameter name, from a method that decides before training.
+class Host:
+    """One method on one model, through a whole training. The loop calls what is below in this order.
 
-    The model is not changed: see `apply_masks`. Raises `UsageError` for a sparsity outside [0, 1) or a
-    name in `exclude` that is no layer, `BudgetError` when the target cannot be met, and `PluginError` when the method
-    or the allocator breaks the contract.
+    `sparsity` is the case's; `exclude` names layers to leave out. `strict` looks after every event for what else is
+    only looked for at mask updates, at the end of an epoch and at export: for tests and `sparsebench check`.
     """
-    if not 0 <= sparsity < 1:
-        raise UsageError(f"sparsity = {sparsity!r}; use a share of pruned weights in [0, 1)")
-    layers = MappingProxyType(prunable(model, exclude))
-    if not layers:
-        raise BudgetError("the model has no Linear or Conv2d weight left to prune")
-    ctx = Context(
-        model=model,
-        prunable=layers,
-        masks=MappingProxyType({name: torch.ones_like(p, dtype=torch.bool) for name, p in layers.items()}),
-        generator=torch.Generator().manual_seed(seed),
-        parameters=MappingProxyType(dict(parameters or {})),
-    )
-    with _unchanged(model, allocator):
-        ctx = replace(ctx, budgets=_budgets(allocator, layers, sparsity, ctx))
-    with _unchanged(model, method):
-        update = method.setup(ctx)
-    return _checked(method, update, ctx)
 
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Any,
+        allocator: Any,
+        *,
+        sparsity: float,
+        seed: int = 0,
+        exclude: Collection[str] = (),
+        name: str = "",
+        needs: Collection[str] = (),
+        parameters: Mapping[str, Any] | None = None,
+        kernels: Kernels | None = None,
+        calibration: Calibration | None = None,
+        strict: bool = False,
+    ) -> None:
+        if not 0 <= sparsity < 1:
+            raise UsageError(f"sparsity = {sparsity!r}; use a share of pruned weights in [0, 1)")
+        layers = prunable(model, exclude)
+        if not layers:
+            raise BudgetError("the model has no Linear or Conv2d weight left to prune")
+        self.model, self.method, self.allocator, self.sparsity = model, method, allocator, float(sparsity)
+        self.name = name or type(method).__name__
+        self.needs = frozenset(needs) | frozenset(getattr(method, "needs", ()))
+        unknown = sorted(self.needs - NEEDS.keys())
+        if unknown:
+            raise UsageError(f"method {self.name} needs {unknown[0]!r}; known: {', '.join(NEEDS)}")
+        for need, function in ANSWERED.items():
+            if need in self.needs and offers(method, function) is None:
+                raise UsageError(f"method {self.name} needs {need!r} and has no {function}(); add it")
+        self.parameters = dict(parameters or {})
+        self.calibration, self.strict = calibration, strict
+        self.holding = Holding(model, layers, kernels)
+        self.snapshots: dict[str, dict[str, Any]] = {}
+        self.pending_snapshot: str | None = None
+        self.pending_restore: tuple[str, bool, bool] | None = None
+        self.services = Services(self._no_snapshots, self._no_snapshots)
+        self.skip = False
+        self.updates = 0  # of masks, so far
+        self.ctx = Context(self, tuple(prunable(model)), tuple(layers), torch.Generator().manual_seed(seed))
+        self.ctx.calibration = calibration
 
-def _budgets(
-    allocator: Allocator, layers: Mapping[str, nn.Parameter], target: float, ctx: Context
-) -> Mapping[str, int]:
-    shares = allocator.allocate(layers, target, ctx)
-    if not isinstance(shares, Mapping) or shares.keys() != layers.keys():
-        odd = sorted(set(shares) ^ set(layers))[:3] if isinstance(shares, Mapping) else type(shares).__name__
-        raise PluginError(
-            f"allocator {_name(allocator)}: it must give every layer a sparsity, and no other; wrong: {odd}"
-        )
-    budgets = {}
-    for name, parameter in layers.items():
-        share = shares[name]
-        if not (isinstance(share, int | float) and math.isfinite(share) and 0 <= share <= 1):
-            raise PluginError(f"allocator {_name(allocator)}: {name} gets a sparsity of {share!r}, outside [0, 1]")
-        budgets[name] = kept(parameter.numel(), share)
-        if budgets[name] == 0:
-            raise BudgetError(
-                f"{name} has {parameter.numel()} weights and keeps none at a sparsity of {share:g}; "
-                "lower it, or exclude the layer"
-            )
-    return MappingProxyType(budgets)
+    def begin(self, epochs: int = 0, steps_per_epoch: int = 0) -> None:
+        """Resolve the budget, call `setup`, ask for the number of rounds. The optimizer is made after this."""
+        ctx = self.ctx
+        ctx.epochs, ctx.steps_per_epoch = epochs, steps_per_epoch
+        with self._watched("its allocator", strict=True):
+            ctx.budgets()
+        setup = offers(self.method, "setup")
+        if setup is not None:
+            strict = "reparametrise" not in self.needs
+            with self._watched("setup", strict) if strict else untouched(nn.Module(), self._where("setup")):
+                update = setup(ctx)
+            self._apply(update, "setup")
+        if "rounds" in self.needs and (rounds := offers(self.method, "rounds")) is not None:
+            ctx.rounds = int(rounds(ctx))
+            if ctx.rounds < 1:
+                raise UsageError(f"method {self.name}: {ctx.rounds} rounds; there must be at least 1")
 
+    def attach(self, optimizer: Optimizer) -> None:
+        """Take the optimizer that will train the model; raises `UsageError` for one that is not known."""
+        self.holding.attach(optimizer)
 
-def _checked(method: Method, update: Update | None, ctx: Context) -> dict[str, Tensor]:
-    name = _name(method)
-    if not isinstance(update, Update) or update.masks is None:
-        raise PluginError(f"method {name}: setup gave no masks, so it cannot be used with fixed masks")
-    if update.weights is not None:
-        raise PluginError(f"method {name}: setup changes weights, so it cannot be used with fixed masks")
-    masks = {layer: update.masks.get(layer, ctx.masks[layer]) for layer in ctx.prunable}
-    unknown = sorted(update.masks.keys() - masks.keys())
-    if unknown:
-        raise PluginError(f"method {name}: it masks {unknown[0]!r}, which is not prunable here")
-    for layer, mask in masks.items():
-        shape = ctx.prunable[layer].shape
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
-            raise PluginError(f"method {name}: the mask of {layer} must be a bool tensor {list(shape)}")
-        count, budget = int(mask.sum()), ctx.budget(layer)
-        if count != budget:
-            raise PluginError(f"method {name}: {layer} keeps {count} of {mask.numel()} weights; its budget is {budget}")
-    return masks
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The masks in force by weight, True = kept."""
+        return self.holding.masks
 
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """Who trains the model."""
+        return self.holding.optimizer
 
-@contextmanager
-def _unchanged(model: nn.Module, plugin: object) -> Iterator[None]:
-    """Raise `PluginError` if the plugin moved the model's parameters or buffers, or the random state."""
-    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    state = torch.get_rng_state()
-    yield
-    if not torch.equal(state, torch.get_rng_state()):
-        torch.set_rng_state(state)
-        raise PluginError(f"{_name(plugin)}: it drew from the global random state; use ctx.generator")
-    after = model.state_dict()
-    for name, tensor in before.items():
-        if name not in after or not torch.equal(tensor, after[name]):
-            raise PluginError(f"{_name(plugin)}: it changed {name} itself; return an Update instead")
+    def event(self, event: Event) -> None:
+        """Ask the method, and do what it answers."""
+        on_event = offers(self.method, "on_event")
+        if on_event is None:
+            return
+        with self._watched(event.value, self.strict) if self._looks(event) else nullcontext():
+            update = on_event(event, self.ctx)
+        self._serve(event)
+        if update is not None:
+            self._apply(update, event.value)
+        elif self.strict and event is not Event.GRADS_READY:
+            self._check(event.value)
 
+    def _serve(self, event: Event) -> None:
+        """What the method asked for: a snapshot of now, or to go back to one."""
+        if self.pending_snapshot is not None:
+            name, self.pending_snapshot = self.pending_snapshot, None
+            self.snapshots[name] = self.services.take()
+        if self.pending_restore is not None:
+            name, weights, schedule = self.pending_restore
+            self.pending_restore = None
+            if schedule and event not in (Event.ROUND_BEGIN, Event.EPOCH_BEGIN):
+                raise UsageError(
+                    f"{self._where(event.value)}: a schedule is rewound between epochs; use schedule=False"
+                )
+            self.services.put(self.snapshots[name], weights, schedule)
 
-def _name(plugin: object) -> str:
-    return type(plugin).__name__
+    def _looks(self, event: Event) -> bool:
+        """Whether to look for side effects: always at the rare events, at those of every step only if strict."""
+        return self.strict or event in (Event.ROUND_BEGIN, Event.EPOCH_BEGIN)
+
+    def step_begin(self) -> None:
+        """Before the forward; layers become dense if this step's gradients must be those of all weights."""
+        self.skip = False
+        self.event(Event.STEP_BEGIN)
+        if "dense_grads" in self.needs and self.method.wants_dense_grads(self.ctx):
+            self.holding.leave_kernels()
+
+    def run_step(self, closure: Callable[[], float]) -> None:
+        """Forward and backward: the closure once, unless the method has a step of its own."""
+        if "closure" not in self.needs:
+            closure()
+            return
+        before = {n: p.detach().clone() for n, p in self.model.named_parameters()} if self.strict else {}
+        self.method.step(closure, self.ctx)
+        for name, parameter in self.model.named_parameters():
+            if name in before and not torch.equal(before[name], parameter):
+                raise InvariantError("untouched", f"{self._where('step')} left {name} changed; see ctx.perturbed")
+
+    def gradients_ready(self) -> bool:
+        """Before the optimizer; False if the method wants no step of it."""
+        self.event(Event.GRADS_READY)
+        self.holding.mask_gradients()
+        return not self.skip
+
+    def step_end(self) -> None:
+        """After the optimizer."""
+        self.ctx.step += 1
+        self.event(Event.STEP_END)
+        self.holding.settle()
+
+    def epoch_end(self) -> AbstractContextManager[None]:
+        """Check everything; evaluate inside the context that this gives, which moves nothing."""
+        self._check("epoch end")
+        return pure_evaluation(self.model, self._where("epoch end"))
+
+    def finish(self) -> None:
+        """After the last step: compress, then hold the result to the sparsity that was asked for."""
+        for update in self._compressed():
+            self._apply(update, "compress")
+        self._check("the end")
+        if "own_budget" not in self.needs:
+            broken = self.ctx.budgets().broken(self.masks)
+            if broken:
+                raise InvariantError("final-budget", f"{self._where('the end')}: at {self.sparsity:g}, {broken}")
+
+    def _compressed(self) -> Iterator[Update | None]:
+        """What `compress` answers, one after the other; each is applied before the next is asked for."""
+        compress = offers(self.method, "compress")
+        if compress is None:
+            return
+        with self._watched("compress", strict=True):
+            made = compress(self.calibration, self.ctx)
+        if not isinstance(made, Iterator):
+            yield made
+            return
+        while True:
+            with self._watched("compress", strict=True):
+                update = next(made, None)
+            if update is None:
+                return
+            yield update
+
+    @property
+    def sparsity_now(self) -> float:
+        """The share of prunable weights that the masks in force drop."""
+        return sparsity_of(self.masks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a new host of the same model and method needs to go on: masks, random state, snapshots, the method's."""
+        own = offers(self.method, "state_dict")
+        return {
+            "masks": dict(self.masks),
+            "generator": self.ctx.generator.get_state(),
+            "snapshots": dict(self.snapshots),
+            "updates": self.updates,
+            "method": own() if own is not None else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; the weights are loaded apart from it."""
+        self.holding.enforce(dict(state["masks"]))
+        self.ctx.generator.set_state(state["generator"])
+        self.snapshots, self.updates = dict(state["snapshots"]), int(state["updates"])
+        own = offers(self.method, "load_state_dict")
+        if own is not None:
+            own(state["method"])
+
+    def export(self) -> dict[str, StateDict]:
+        """The models to keep, by name, as dense state dicts; "sparse" is that of the weights as they are."""
+        export = offers(self.method, "export")
+        if export is None:
+            return {"sparse": self.state()}
+        with self._watched("export", strict=True):
+            made: dict[str, StateDict] = export(self.ctx)
+        return made
+
+    def state(self) -> StateDict:
+        """The state dict under the dense model's names; reparametrised weights as what they compute."""
+        state = dense_state(self.model)
+        for name in self.holding.reparametrised:
+            owner, _, leaf = name.rpartition(".")
+            prefix = f"{owner}.parametrizations.".lstrip(".")
+            state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+            state[name] = getattr(layer_of(self.model, name), leaf).detach().clone()
+        return state
+
+    def _apply(self, update: Update | None, when: str) -> None:
+        if self.pending_snapshot is not None or self.pending_restore is not None:  # events were served before
+            self._no_snapshots()
+        if update is None:
+            return
+        where = self._where(when)
+        if not isinstance(update, Update):
+            raise InvariantError("scope", f"{where} returned {type(update).__name__}, not an Update or None")
+        if update.reset not in ("none", "changed", "all"):
+            raise UsageError(f"{where}: reset = {update.reset!r}; use none, changed or all")
+        new = {**self.masks, **checked_masks(update, self.ctx, self.needs, where)}
+        weights = checked_weights(update, self.ctx, where)
+        self.updates += update.masks is not None
+        self.holding.change(new, weights, update.reset)
+        self._check(when)
+
+    def _check(self, when: str) -> None:
+        self.holding.check(self._where(when))
+
+    def _watched(self, when: str, strict: bool) -> AbstractContextManager[None]:
+        return untouched(self.model, self._where(when), self.optimizer, strict)
+
+    def _where(self, when: str) -> str:
+        return f"method {self.name}, {when} (epoch {self.ctx.epoch}, step {self.ctx.step})"
+
+    def _no_snapshots(self, *_: Any) -> Any:
+        raise UsageError(f"method {self.name} wants a snapshot outside of a training; use on_event")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from sparsebench.errors import UsageError, nearest
+from sparsebench.errors import BudgetError, UsageError, nearest
 
 
 def kept(total: int, sparsity: float) -> int:
@@ -26,8 +26,7 @@ def top_k_mask(score: Tensor, keep: int) -> Tensor:
         flat = flat.float()
     if not 0 <= keep <= flat.numel():
         raise UsageError(f"cannot keep {keep} of {flat.numel()} weights")
-    if flat.is_floating_point() and bool(flat.isnan().any()):
-        raise UsageError("a score is NaN, so no order of the weights exists")
+    _check_order(flat)
     if keep == 0:
         return torch.zeros(score.shape, dtype=torch.bool)
     threshold = flat.kthvalue(flat.numel() - keep + 1).values
@@ -35,6 +34,28 @@ def top_k_mask(score: Tensor, keep: int) -> Tensor:
     ties = (flat == threshold).nonzero().squeeze(1)
     mask[ties[: keep - int(mask.sum())]] = True
     return mask.reshape(score.shape)
+
+
+def nm_mask(score: Tensor, keep: int, group: int) -> Tensor:
+    """A bool mask with exactly `keep` of every `group` consecutive input channels, by score; of equal ones the first.
+
+    `score` is [out, in] or [out, in/groups, kh, kw]; in a convolution every position of the window has groups of its
+    own. Raises `BudgetError` if the input channels do not divide, `UsageError` if a score is NaN.
+    """
+    if not 0 < keep <= group:
+        raise BudgetError(f"{keep}:{group} is no pattern: keep at least 1 and at most {group} of every {group}")
+    if score.dim() < 2 or score.shape[1] % group:
+        raise BudgetError(f"{list(score.shape)} has no whole groups of {group} along its input channels")
+    _check_order(score)
+    by_group = score.detach().movedim(1, -1)
+    order = by_group.reshape(-1, group).argsort(dim=1, descending=True, stable=True)
+    mask = torch.zeros(order.shape, dtype=torch.bool).scatter_(1, order[:, :keep], True)
+    return mask.reshape(by_group.shape).movedim(-1, 1).contiguous()
+
+
+def _check_order(score: Tensor) -> None:
+    if score.is_floating_point() and bool(score.isnan().any()):
+        raise UsageError("a score is NaN, so no order of the weights exists")
 
 
 def prunable(model: nn.Module, exclude: Collection[str] = ()) -> dict[str, nn.Parameter]:

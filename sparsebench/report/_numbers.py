@@ -72,6 +72,11 @@ def mebibytes(count: int) -> str:
     return f"{digits(count / 2**20)} MiB" if count else ""
 
 
+def kibibytes(count: float | None) -> str:
+    """Bytes as "12 KiB"; nothing for None."""
+    return "" if count is None else f"{round(count / 2**10)} KiB"
+
+
 def metric(name: str, value: float) -> str:
     """A measured quantity: accuracies in percent, counts whole, all else with four digits."""
     if "accuracy" in name:

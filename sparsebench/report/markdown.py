@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sparsebench.report import _scores as score_tables
 from sparsebench.report._detail import break_even_text, ceiling_lines, ceiling_text, of_case
 from sparsebench.report._grid import grid
 from sparsebench.report._layout import (
+    BEST,
     ROUGH_LEGEND,
     Footnotes,
     Panel,
@@ -22,6 +24,7 @@ from sparsebench.report._numbers import digits, mebibytes, metric, plain, ratio,
 from sparsebench.report._verdicts import by_case, case_heading, change_table, counted, heading_lines
 from sparsebench.runs.compare import Comparison
 from sparsebench.runs.contests import Contest
+from sparsebench.runs.records import SCORED
 from sparsebench.runs.summary import Row, RunSummary
 
 
@@ -37,14 +40,17 @@ def render(summary: RunSummary) -> str:
     ]
     if any(row.is_rough for row in summary.rows):
         lines += [f"{escaped(ROUGH_LEGEND)}."]
-    found = panels(summary.rows)
+    found = panels([row for row in summary.rows if row.kind not in SCORED])
     for kind in dict.fromkeys(panel.kind for panel in found):
         lines += ["", f"## {kind}"]
         of_kind = [panel for panel in found if panel.kind == kind]
         for case in dict.fromkeys(panel.case for panel in of_kind):
             lines += _case([panel for panel in of_kind if panel.case == case], summary)
-    lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
-    lines += ["", *_table(_contest_rows(summary.contests)), *_crossings(summary), "", "## What was lost", ""]
+    lines += _scores(summary)
+    if summary.contests:
+        lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
+        lines += ["", *_table(_contest_rows(summary.contests)), *_crossings(summary)]
+    lines += ["", "## What was lost", ""]
     lines += [f"- {escaped(text)}" for text in loss_lines(summary)]
     lines += ["", "## Where", "", *_table(_host_rows(summary))]
     return "\n".join(lines) + "\n"
@@ -59,6 +65,23 @@ def render_comparison(comparison: Comparison) -> str:
         lines += ["", f"## {escaped(case_heading(case, rows))}", "", *_table(change_table(rows, footnotes))]
     lines += ["", *(f"- {escaped(text)}" for text in footnotes.lines(10_000))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _scores(summary: RunSummary) -> list[str]:
+    """Trainings: results and costs of each case."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(score.kind for score in summary.scores):
+        lines += ["", f"## {kind}", "", escaped(score_tables.LEGEND)]
+        for group in score_tables.by_case([s for s in summary.scores if s.kind == kind]).values():
+            footnotes = Footnotes()
+            lines += ["", f"### {escaped(score_tables.heading(group))}", ""]
+            lines += _table(score_tables.result_rows(group, summary.rankings, footnotes, BEST))
+            costs = score_tables.cost_rows(group)
+            lines += ["", *_table(costs)] if costs else []
+            told = [score_tables.ranking_text(summary.rankings, group), *score_tables.note_texts(group)]
+            told += [text.strip() for text in footnotes.lines(10_000)]
+            lines += ["", *(f"- {escaped(text)}" for text in filter(None, told))]
+    return lines
 
 
 def escaped(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sparsebench.report import _scores as score_tables
 from sparsebench.report._detail import break_even_text, ceiling_lines, detail_legend, detail_table, detailed, of_case
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import (
@@ -25,6 +26,7 @@ from sparsebench.report._numbers import digits, mebibytes, metric, ms, plain, ra
 from sparsebench.report._standings import who_wins
 from sparsebench.report._verdicts import comparison_table
 from sparsebench.runs.compare import Comparison
+from sparsebench.runs.records import SCORED
 from sparsebench.runs.summary import Row, RunSummary
 
 OTHER_CLASS = "†"
@@ -34,14 +36,16 @@ GFLOPS = f"GFLOP/s {BEST}"
 def render(summary: RunSummary) -> str:
     """The run as tables; every line at most 100 columns unless a name alone is longer."""
     lines = [*wrap(where_and_when(summary.info), indent=0), *_legend(summary)]
-    found = panels(summary.rows)
+    found = panels([row for row in summary.rows if row.kind not in SCORED])
     for kind in dict.fromkeys(panel.kind for panel in found):
         lines += ["", f"{kind.upper()} ({UNITS.get(kind, 'ms')})"]
         of_kind = [panel for panel in found if panel.kind == kind]
         for case in dict.fromkeys(panel.case for panel in of_kind):
             lines += _case([panel for panel in of_kind if panel.case == case], summary)
-    lines += ["", "WHO WINS (geometric means over the cells that all who are listed solved)"]
-    lines += who_wins(summary.contests, summary.break_evens)
+    lines += _scores(summary)
+    if summary.contests:
+        lines += ["", "WHO WINS (geometric means over the cells that all who are listed solved)"]
+        lines += who_wins(summary.contests, summary.break_evens)
     lines += ["", *(line for text in loss_lines(summary) for line in wrap(text, indent=0))]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -51,9 +55,28 @@ def render_comparison(comparison: Comparison) -> str:
     return comparison_table(comparison)
 
 
+def _scores(summary: RunSummary) -> list[str]:
+    """Trainings, a table of results and one of costs for each case; who is most accurate."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(score.kind for score in summary.scores):
+        legend = [] if lines else wrap(score_tables.LEGEND, indent=0, hang=0)
+        lines += ["", kind.upper(), *legend]
+        for group in score_tables.by_case([s for s in summary.scores if s.kind == kind]).values():
+            footnotes = Footnotes()
+            lines += ["", *wrap(score_tables.heading(group), indent=0)]
+            lines += fit([score_tables.result_rows(group, summary.rankings, footnotes, BEST)])
+            costs = score_tables.cost_rows(group)
+            lines += ["", *fit([costs])] if costs else []
+            told = [score_tables.ranking_text(summary.rankings, group), *score_tables.note_texts(group)]
+            lines += [line for text in filter(None, told) for line in wrap(text)] + footnotes.lines()
+    return lines
+
+
 def _legend(summary: RunSummary) -> list[str]:
     """What the marks mean, as far as they occur."""
-    baselines = list(dict.fromkeys(cell.baseline for cell in summary.info.cells))
+    if not summary.contests:
+        return []
+    baselines = list(dict.fromkeys(cell.baseline for cell in summary.info.cells if cell.kind not in SCORED))
     text = (
         f"Medians over blocks, caches warm. 2.00x = takes half the time of {' or '.join(baselines)}, behind it "
         "the range over blocks."

@@ -13,6 +13,7 @@ Status = Literal[
     "ok", "wrong", "error", "crash", "timeout", "oom", "unsupported", "skipped", "contaminated"
 ]  # fmt: skip
 TIMED: frozenset[str] = frozenset({"ok", "contaminated"})
+SCORED: frozenset[str] = frozenset({"accuracy", "time-to-accuracy"})  # kinds of case that are compared by scores
 
 
 class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -63,7 +64,7 @@ class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a cell is, for readers that know nothing of kernels."""
 
     case: str
-    kind: str  # "kernel" | "inference" | "training"
+    kind: str  # "kernel" | "inference" | "training" | "accuracy" | "time-to-accuracy"
     cell: dict[str, Any]
     version: str  # hash of all that defines the cell: different versions are never compared
     title: str  # "linear 1024->1024 batch 128"

@@ -11,8 +11,9 @@ import msgspec
 from sparsebench.runs.blocks import block_ns, by_row, log_ratios, loosened
 from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
-from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, cell_key
 from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
+from sparsebench.runs.scores import Ranking, Score, rankings_of, scores_of
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
 
@@ -79,6 +80,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     contests: tuple[Contest, ...]
     break_evens: tuple[BreakEven, ...] = ()  # of cases, then of the means of groups
+    scores: tuple[Score, ...] = ()  # of trainings, over seeds
+    rankings: tuple[Ranking, ...] = ()
     problems: tuple[str, ...] = ()
     path: str = ""
 
@@ -107,12 +110,16 @@ def summarize(run: Run) -> RunSummary:
         *run.problems,
         *(f"{key}: samples of a cell that run.json does not plan, left out" for key in stray),
     ]
-    contests = contests_of(run.info.cells, rows)
+    raced = [cell for cell in run.info.cells if cell.kind not in SCORED]
+    contests = contests_of(raced, [row for row in rows if row.kind not in SCORED])
+    scores = scores_of(rows)
     return RunSummary(
         info=run.info,
         rows=tuple(rows),
         contests=contests,
         break_evens=(*break_evens_of_cases(rows), *break_evens_of_means(contests)),
+        scores=scores,
+        rankings=rankings_of(scores),
         problems=tuple(problems),
         path=str(run.path),
     )

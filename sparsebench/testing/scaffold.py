@@ -1,4 +1,4 @@
-"""Makes a package with a plugin from the template beside this file: `sparsebench new backend NAME`."""
+"""Makes a package with a plugin from the templates beside this file: `sparsebench new backend|method NAME`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ PLACES = {
     "README.md.tmpl": "README.md",
     "init.py.tmpl": "{package}/__init__.py",
     "kernel.py.tmpl": "{package}/_kernel.py",
+    "method.py.tmpl": "{package}/_method.py",
     "test.py.tmpl": "tests/test_{package}.py",
 }
+KINDS = ("backend", "method")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def new_backend(name: str, folder: Path) -> Path:
-    """The new folder `folder`/`name`; raises `UsageError` before anything is written if that cannot be."""
+def new_plugin(kind: str, name: str, folder: Path) -> Path:
+    """The new folder `folder`/`name` for a plugin of one of `KINDS`; raises `UsageError` before anything is written."""
     package, target = name.replace("-", "_"), folder / name
     if not _NAME.fullmatch(name) or keyword.iskeyword(package):
-        raise UsageError(f"new backend {name!r}: use lower-case letters, digits and single dashes, as in my-kernel")
+        raise UsageError(f"new {kind} {name!r}: use lower-case letters, digits and single dashes, as in my-kernel")
     if target.exists():
-        raise UsageError(f"new backend {name!r}: {target} exists; choose another name or --folder")
+        raise UsageError(f"new {kind} {name!r}: {target} exists; choose another name or --folder")
     if _taken(package):
-        raise UsageError(f"new backend {name!r}: Python already has a module {package!r}; choose another name")
-    for template, place in PLACES.items():
-        path = target / _filled(place, name, package)
+        raise UsageError(f"new {kind} {name!r}: Python already has a module {package!r}; choose another name")
+    for template in sorted((TEMPLATE / kind).iterdir()):
+        path = target / _filled(PLACES[template.name], name, package)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_filled((TEMPLATE / template).read_text(), name, package))
+        path.write_text(_filled(template.read_text(), name, package))
     return target
 
 

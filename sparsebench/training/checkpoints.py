@@ -1,19 +1,44 @@
-"""Checkpoints without code in them: safetensors, or torch files read with `weights_only=True`."""
+"""Checkpoints without code in them: safetensors, NumPy's .npz, or torch files read with `weights_only=True`."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsebench.errors import CheckpointError
+from sparsebench.errors import CheckpointError, nearest
+from sparsebench.training._npz import read_npz
 
 WRAPPERS = ("state_dict", "model")  # where training scripts put the state dict beside epoch and optimizer
+SUFFIXES = (".npz", ".safetensors", ".pt")
+PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+# What one layer is called here and there: as CIFAR code and as torchvision has it, as Caffe and as PyTorch code has it.
+SPELLINGS = (("linear", "fc"), ("shortcut", "downsample"), ("ip1", "fc1"), ("ip2", "fc2"), ("ip3", "fc3"))
+
+
+def find_checkpoint(name: str, root: Path | None) -> Path:
+    """The file that `name` means: a path, or NAME.npz, NAME.safetensors or NAME.pt below models/ of the data folder.
+
+    Raises `CheckpointError` saying where it looked, with near misses.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if root is None:
+        raise CheckpointError(f"checkpoint {name!r} is no file here, and SPARSEBENCH_DATA names no folder to look in")
+    folder = root / "models"
+    for suffix in SUFFIXES:
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    known = {file.stem for file in folder.glob("*") if file.suffix in SUFFIXES}
+    raise CheckpointError(
+        f"checkpoint {name!r} is no file here, nor is it in {folder} with {', '.join(SUFFIXES)}{nearest(name, known)}"
+    )
 
 
 def save_checkpoint(state: Mapping[str, Tensor], path: str | Path) -> None:
@@ -30,7 +55,10 @@ def save_checkpoint(state: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file, or in one that `torch.save` wrote; raises `CheckpointError`."""
+    """The state dict in a .safetensors or .npz file, or in one that `torch.save` wrote; raises `CheckpointError`.
+
+    Names are those of the file; `load_checkpoint` fits them to a model.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -49,11 +77,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into `model`, all of it or nothing.
+    """Load a checkpoint into `model`, all of it or nothing; names may differ as `fitted` says.
 
     Raises `CheckpointError` naming the file and the first names or shapes that do not fit.
     """
-    state, own = read_checkpoint(path), model.state_dict()
+    own = model.state_dict()
+    state = fitted(read_checkpoint(path), own, path)
     # Batch norms older than torch 0.4.1 counted no batches; the counter is no result of training.
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
@@ -70,8 +99,36 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict({**own, **state})
 
 
+def fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """`state` in the names of the model that has `own`, where they differ by `PREFIXES` or by one of `SPELLINGS`.
+
+    A name that the model has stays, as does one that fits in no spelling. Raises `CheckpointError` naming `path` if two
+    names come to the same.
+    """
+    found: dict[str, str] = {}
+    for name in state:
+        mine = name if name in own else next((other for other in _spellings(name) if other in own), name)
+        if mine in found:
+            raise CheckpointError(f"{path}: has {found[mine]} and {name}, and both are {mine} of the model")
+        found[mine] = name
+    return {mine: state[name] for mine, name in found.items()}
+
+
+def _spellings(name: str) -> Iterator[str]:
+    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
+        name = name.removeprefix(prefix)
+    yield name
+    parts = name.split(".")
+    for pair in SPELLINGS:
+        for one, other in (pair, pair[::-1]):
+            if one in parts:
+                yield ".".join(other if part == one else part for part in parts)
+
+
 def _read(path: Path) -> Any:
     # A damaged file makes the readers raise nearly anything, so all of it becomes one error that names the file.
+    if path.suffix == ".npz":
+        return read_npz(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

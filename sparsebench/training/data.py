@@ -28,11 +28,15 @@ class Examples(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Train on `train`, choose with `validation`, touch `test` once."""
+    """Train on `train`, choose with `validation`, touch `test` once.
+
+    `splits[:3]` are the examples; `note` says in one line what is here of the published set, "" if all of it.
+    """
 
     train: Examples
     validation: Examples
     test: Examples
+    note: str = ""
 
 
 def data_root() -> Path | None:
@@ -64,7 +68,10 @@ def load_splits(entry: Any, inputs: str) -> tuple[Splits, int]:
     wants_shape = "shape" in inspect.signature(loader).parameters
     splits = loader(data_root(), shape=shape or (FEATURES,)) if wants_shape else loader(data_root())
     check_splits(splits, entry.spec)
-    fitted = Splits(*(Examples(_fit(part.inputs, shape, entry.spec.name, inputs), part.labels) for part in splits))
+    train, validation, test = (
+        Examples(_fit(images, shape, entry.spec.name, inputs), labels) for images, labels in splits[:3]
+    )
+    fitted = Splits(train, validation, test, *splits[3:])
     return fitted, fitted.train.inputs.shape[1]
 
 
@@ -83,11 +90,13 @@ def check_splits(splits: Any, spec: Any) -> None:
     """Raise `PluginError` naming the data set and the first rule of the contract that its splits break."""
     import torch
 
-    if not (isinstance(splits, tuple) and len(splits) == 3):
+    if not (isinstance(splits, tuple) and len(splits) in (3, 4)):  # plain tuples come without a note
         raise PluginError(
             f"data set {spec.name}: load gave {type(splits).__name__}, not Splits(train, validation, test)"
         )
-    for name, part in zip(Splits._fields, splits, strict=True):
+    if not all(isinstance(note, str) for note in splits[3:]):
+        raise PluginError(f"data set {spec.name}: the note of its splits is {type(splits[3]).__name__}, not str")
+    for name, part in zip(Splits._fields[:3], splits[:3], strict=True):
         inputs, labels = part
         where = f"data set {spec.name}, {name}"
         if inputs.dtype != torch.float32 or inputs.ndim < 2 or labels.dtype != torch.int64:

@@ -1,133 +1,245 @@
-"""The one training loop: SGD with a warm-up and a cosine, deterministic given its seed."""
+"""The one training loop: rounds of epochs of steps, under a method's host or with fixed masks; it can be resumed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sparsebench.errors import UsageError
-from sparsebench.training.data import Examples, Splits
+from sparsebench.errors import CheckpointError, UsageError
+from sparsebench.pruning.contract import Event
+from sparsebench.pruning.host import Host, Services
+from sparsebench.pruning.keeper import FixedMasks
+from sparsebench.pruning.masks import prunable, sparsity_of
+from sparsebench.pruning.weights import dense_state
+from sparsebench.training.batches import batches_per_epoch, epoch_batches
+from sparsebench.training.data import Splits
+from sparsebench.training.evaluate import evaluate
+from sparsebench.training.recipe import Recipe, learning_rate
+from sparsebench.training.state import read_state, write_state
 from sparsebench.training.step import SPLITS, StepRunner
 
-WARM_UP = 0.1  # share of all steps in which the learning rate rises from near 0
-EVALUATION_BATCH = 256
+Progress = Callable[[int, float, float], object]
+
+
+class Mark(NamedTuple):
+    """What was known at the end of an epoch."""
+
+    seconds: float  # spent in steps since the beginning, evaluation left out
+    validation_accuracy: float
+    sparsity: float  # of the prunable weights at that moment
 
 
 class TrainResult(NamedTuple):
-    """What a training run came to."""
+    """What a training came to."""
 
     accuracy: float  # on the test set, which is touched once, at the end
     validation_accuracy: float  # at the end; nothing is selected by it
     loss: float  # mean over the last epoch's steps
-    seconds: float  # in steps, without evaluation
+    seconds: float  # in steps with all that methods and swaps take, without evaluation
     splits_ns: dict[str, int]  # data, forward, backward, optimizer, mask: summed over all steps
     steps: int
-    history: tuple[float, ...]  # validation accuracy after each epoch
+    marks: tuple[Mark, ...]  # one an epoch
+
+    def seconds_to(self, goal: float, sparsity: float = 0.0) -> float | None:
+        """Seconds to the end of the first epoch with a validation accuracy of `goal`, and at least so sparse."""
+        return next(
+            (m.seconds for m in self.marks if m.validation_accuracy >= goal and m.sparsity >= sparsity - 1e-3), None
+        )
+
+
+@dataclass
+class Trainer:
+    """A training under way. `host` brings a method; without one `masks` (by parameter name) are held throughout.
+
+    `progress(epoch, loss, validation_accuracy)` is called after every epoch, counted from 1. With `file` the state is
+    kept there after every epoch, and a training that finds it goes on from it, bit for bit (with one thread).
+    """
+
+    model: nn.Module
+    splits: Splits
+    recipe: Recipe
+    host: Host | None = None
+    masks: Mapping[str, Tensor] | None = None
+    progress: Progress | None = None
+    file: Path | None = None
+    marks: list[Mark] = field(default_factory=list, init=False)
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0), init=False)
+    loss: float = field(default=0.0, init=False)
+    round: int = field(default=0, init=False)
+    epoch: int = field(default=0, init=False)
+    steps: int = field(default=0, init=False)  # in all rounds
+    place: int = field(default=0, init=False)  # in the schedule of this round
+
+    def run(self) -> TrainResult:
+        """Train from the beginning, or from where `file` says. The global random state is put back at the end."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            self._begin()
+            if self.file is not None and self.file.exists():
+                self._load(read_state(self.file), self.file)
+            rounds = self.host.ctx.rounds if self.host is not None else 1
+            while self.round < rounds:
+                self._round()
+            if self.host is not None:
+                self.host.finish()
+        return TrainResult(
+            accuracy=evaluate(self.model, self.splits.test),
+            validation_accuracy=self._validate(),
+            loss=self.loss,
+            seconds=sum(self.totals.values()) / 1e9,
+            splits_ns=dict(self.totals),
+            steps=self.steps,
+            marks=tuple(self.marks),
+        )
+
+    def _begin(self) -> None:
+        self.per_epoch = batches_per_epoch(self.splits.train, self.recipe.batch)
+        if self.host is not None:
+            if self.host.model is not self.model:
+                raise UsageError("the host holds another model than the one that is to be trained")
+            self.host.services = Services(self._take, self._put)
+            self.host.begin(self.recipe.epochs, self.per_epoch)
+        self.optimizer = self.recipe.make_optimizer(self.model.parameters())
+        if self.host is not None:
+            self.host.attach(self.optimizer)
+        dense = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable(self.model).items()}
+        self.fixed_sparsity = sparsity_of({**dense, **(self.masks or {})})
+        holder = self.host or FixedMasks(self.model, self.masks)
+        self.step = StepRunner(self.model, self.optimizer, iter(()), holder)
+
+    def _round(self) -> None:
+        """One training from its first epoch, or from where a snapshot put it."""
+        if self.round > 0 and self.epoch == 0 and self.place == 0:
+            self._event(Event.ROUND_BEGIN)
+        while self.epoch < self.recipe.epochs:
+            self._epoch()
+        self._where()  # the end of this round, as `compress` sees it
+        self.round, self.epoch, self.place = self.round + 1, 0, 0
+
+    def _epoch(self) -> None:
+        self.model.train()
+        self._event(Event.EPOCH_BEGIN)
+        done = self.place - self.epoch * self.per_epoch  # a snapshot may lie in the midst of an epoch
+        batches = epoch_batches(self.splits.train, self.recipe.batch, self.recipe.seed, self.epoch)
+        for _ in range(done):
+            next(batches)
+        self.step.batches = batches
+        losses = []
+        for _ in range(done, self.per_epoch):
+            rate = learning_rate(self.place, self.recipe.epochs * self.per_epoch, self.recipe.lr)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self._where()
+            self.step.steps = self.steps
+            self.step()
+            losses.append(self.step.loss)
+            self.place, self.steps = self.place + 1, self.steps + 1
+            for name, ns in self.step.splits_ns.items():
+                self.totals[name] += ns
+        self.loss = sum(losses) / max(1, len(losses))
+        self.epoch += 1
+        self._mark()
+        if self.file is not None:
+            write_state(self.file, self._take(everything=True))
+
+    def _mark(self) -> None:
+        if self.host is not None:
+            with self.host.epoch_end():
+                accuracy = self._validate()
+        else:
+            accuracy = self._validate()
+        sparsity = self.host.sparsity_now if self.host is not None else self.fixed_sparsity
+        self.marks.append(Mark(sum(self.totals.values()) / 1e9, accuracy, sparsity))
+        if self.progress is not None:
+            self.progress(self.round * self.recipe.epochs + self.epoch, self.loss, accuracy)
+
+    def _validate(self) -> float:
+        return evaluate(self.model, self.splits.validation)
+
+    def _event(self, event: Event) -> None:
+        if self.host is not None:
+            self._where()
+            with self.step.counted("mask"):
+                self.host.event(event)
+            self.totals["mask"] += self.step.splits_ns["mask"]
+
+    def _where(self) -> None:
+        if self.host is not None:
+            ctx = self.host.ctx
+            ctx.round, ctx.epoch, ctx.step = self.round, self.epoch, self.place
+
+    def _take(self, everything: bool = False) -> dict[str, Any]:
+        """The state of now, of the dense model; with `everything`, what a new process needs to go on from here."""
+        host, place = self.host, self.place
+        if host is not None:
+            host.holding.leave_kernels()
+            place = host.ctx.step  # at the end of a step it is ahead of the loop
+        state: dict[str, Any] = {
+            "model": dense_state(self.model),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "place": [place // self.per_epoch, place],
+            "random": torch.get_rng_state(),
+        }
+        if everything:
+            state |= {
+                "totals": dict(self.totals), "marks": [list(mark) for mark in self.marks], "loss": self.loss,
+                "round": self.round, "steps": self.steps, "host": host.state_dict() if host is not None else {},
+            }  # fmt: skip
+        if host is not None:
+            host.holding.settle()
+        return state
+
+    def _put(self, state: dict[str, Any], weights: bool, schedule: bool) -> None:
+        """Go back to a state that `_take` gave."""
+        if self.host is not None:
+            self.host.holding.leave_kernels()
+        if weights:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            torch.set_rng_state(state["random"])
+        if schedule:
+            self.epoch, self.place = state["place"]
+        if self.host is not None:
+            self.host.holding.enforce()
+
+    def _load(self, state: dict[str, Any], file: Path) -> None:
+        """Everything that `_take` wrote; raises `CheckpointError` for what another training did."""
+        try:
+            if self.host is not None:
+                self.host.load_state_dict(state["host"])
+            self._put(state, weights=True, schedule=True)
+        except (KeyError, RuntimeError, UsageError, ValueError) as error:
+            line = str(error).strip().splitlines()[0][:160]
+            raise CheckpointError(
+                f"{file}: is the state of another training ({line}); delete it to begin anew"
+            ) from error
+        self.totals, self.loss = dict(state["totals"]), state["loss"]
+        self.marks = [Mark(*mark) for mark in state["marks"]]
+        self.round, self.steps = state["round"], state["steps"]
+        self._where()
+        if self.epoch == self.recipe.epochs:  # written at the end of a round
+            self.round, self.epoch, self.place = self.round + 1, 0, 0
 
 
 def train(
     model: nn.Module,
     splits: Splits,
+    recipe: Recipe | None = None,
     *,
-    epochs: int = 20,
-    batch: int = 32,
-    lr: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    seed: int = 0,
+    host: Host | None = None,
     masks: Mapping[str, Tensor] | None = None,
-    after_step: Callable[[], object] | None = None,
-    progress: Callable[[int, float, float], object] | None = None,
+    progress: Progress | None = None,
+    file: Path | None = None,
 ) -> TrainResult:
-    """Train `model` in place on `splits.train`.
+    """Train `model` in place on `splits.train`; see `Trainer`.
 
-    `masks` are held as in `StepRunner`. `progress(epoch, loss, validation_accuracy)` is called after every epoch,
-    counted from 1. The global random state (dropout draws from it) is seeded here and put back at the end: the same
-    seed gives the same weights with one thread. Raises `TrainingError` when the loss stops being finite.
+    The same seed gives the same weights with one thread. Raises `TrainingError` when the loss stops being finite, and
+    `InvariantError` when a method breaks a rule.
     """
-    if epochs < 1 or batch < 1:
-        raise UsageError(f"epochs = {epochs} and batch = {batch} must be at least 1")
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
-    per_epoch = len(splits.train.labels) // min(batch, len(splits.train.labels))
-    totals, history, losses = dict.fromkeys(SPLITS, 0), [], [0.0]
-    with _seeded(seed):
-        step = StepRunner(model, optimizer, shuffled_batches(splits.train, batch, seed), masks, after_step)
-        for epoch in range(epochs):
-            model.train()
-            losses = []
-            for _ in range(per_epoch):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step.steps, epochs * per_epoch, lr)
-                step()
-                losses.append(step.loss)
-                for name, ns in step.splits_ns.items():
-                    totals[name] += ns
-            history.append(evaluate(model, splits.validation))
-            if progress is not None:
-                progress(epoch + 1, sum(losses) / len(losses), history[-1])
-    return TrainResult(
-        accuracy=evaluate(model, splits.test),
-        validation_accuracy=history[-1],
-        loss=sum(losses) / len(losses),
-        seconds=sum(totals.values()) / 1e9,
-        splits_ns=totals,
-        steps=step.steps,
-        history=tuple(history),
-    )
-
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """A linear rise to `peak` over the first tenth of `steps`, then half a cosine down to almost 0."""
-    rise = max(1, round(WARM_UP * steps))
-    if step < rise:
-        return peak * (step + 1) / rise
-    return peak * 0.5 * (1 + math.cos(math.pi * (step + 1 - rise) / (steps - rise + 1)))
-
-
-def shuffled_batches(examples: Examples, batch: int, seed: int) -> Iterator[Examples]:
-    """Batches without end: every epoch in a new order, always `batch` examples (fewer only if there are fewer).
-
-    What is left of an epoch is dropped: a last batch of one example would break batch norms, and steps of one shape
-    are comparable in time.
-    """
-    count = len(examples.labels)
-    if count == 0:
-        raise UsageError("there are no examples to train on")
-    batch = min(batch, count)
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(count, generator=generator)
-        for start in range(0, count - batch + 1, batch):
-            chosen = order[start : start + batch]
-            yield Examples(examples.inputs[chosen], examples.labels[chosen])
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples) -> float:
-    """The share of `examples` that the model classifies right; moves no random state, statistics or mode."""
-    if len(examples.labels) == 0:
-        raise UsageError("there are no examples to evaluate on")
-    modes = {module: module.training for module in model.modules()}
-    right = 0
-    with torch.random.fork_rng(devices=[]):
-        model.eval()
-        try:
-            for start in range(0, len(examples.labels), EVALUATION_BATCH):
-                logits = model(examples.inputs[start : start + EVALUATION_BATCH])
-                right += int((logits.argmax(1) == examples.labels[start : start + EVALUATION_BATCH]).sum())
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-    return right / len(examples.labels)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+    return Trainer(model, splits, recipe or Recipe(), host, masks, progress, file).run()

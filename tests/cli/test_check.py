@@ -172,15 +172,18 @@ def test_a_suite_is_checked_on_its_own_inputs_without_timing(shell: Call, tmp_pa
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "check needs a backend, a plugin file, a suite or --all; see `sparsebench list backends`"),
-        (["cython", "--all"], "check needs a backend, a plugin file, a suite or --all"),
+        ([], "check needs a backend, a method, a plugin file, a suite or --all; see `sparsebench list backends`"),
+        (["cython", "--all"], "check needs a backend, a method, a plugin file, a suite or --all"),
         (["cythn"], "nothing to check is named 'cythn'; did you mean 'cython'"),
         (["cython@isa=avx9"], "cython@isa=avx9: 'isa' is not an option"),
         (["nothing.py"], "nothing.py: no such file"),
         (["nothing.toml"], "suite nothing.toml: no such file"),
         (["silent.py"], "silent.py cannot be used: it implements no hook"),
         (["broken.py"], "broken.py cannot be used: import failed: RuntimeError: no luck"),
-        (["model.py"], "model.py offers no backend; return BackendSpec records from sparsebench_backends()"),
+        (
+            ["model.py"],
+            "model.py offers no backend and no method; return BackendSpec records from sparsebench_backends() or",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -39,7 +39,8 @@ def test_a_run_from_python_is_a_run(run: Run) -> None:
 def test_run_json_says_what_was_selected(run: Run) -> None:
     assert run.info.options == {
         "selection": {
-            "backends": ["torch-csr"], "expression": "", "threads": None, "blocks": None, "seed": None,
+            "backends": ["torch-csr"],
+            "methods": [], "expression": "", "threads": None, "blocks": None, "seed": None,
             "quick": True, "shard": [1, 1],
         },
         "files": [],

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sparsebench.errors import UsageError
-from sparsebench.pruning.masks import apply_masks, kept, mask_factors, prunable, sparsity_of, top_k_mask
+from sparsebench.errors import BudgetError, UsageError
+from sparsebench.pruning.masks import apply_masks, kept, mask_factors, nm_mask, prunable, sparsity_of, top_k_mask
 
 
 def by_threshold(score: Tensor, keep: int) -> Tensor:
@@ -37,7 +39,7 @@ def check_counts(make_mask: Callable[[Tensor, int], Tensor], sizes: range) -> No
 
 
 def test_exact_counts_with_ties_by_index() -> None:
-    check_counts(top_k_mask, range(1, 201, 3))
+    check_counts(top_k_mask, range(1, 201))
 
 
 def test_the_check_catches_a_threshold() -> None:
@@ -108,3 +110,63 @@ def test_a_mask_that_fits_nothing_is_named() -> None:
         apply_masks(model(), {"3.weigth": torch.ones(3, 8, dtype=torch.bool)})
     with pytest.raises(UsageError, match="bool"):
         apply_masks(model(), {"3.weight": torch.ones(8, 3, dtype=torch.bool)})
+
+
+def check_groups(
+    make_mask: Callable[[Tensor, int, int], Tensor], shape: tuple[int, ...], keep: int, group: int
+) -> None:
+    """Every group of input channels keeps its highest scores, of equal ones the first."""
+    score = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(0)).float()
+    mask = make_mask(score, keep, group)
+    assert mask.shape == score.shape
+    assert mask.dtype == torch.bool
+    rows = score.movedim(1, -1).reshape(-1, group).tolist()
+    for row, chosen in zip(rows, mask.movedim(1, -1).reshape(-1, group).tolist(), strict=True):
+        expected = sorted(range(group), key=lambda i: (-row[i], i))[:keep]
+        assert [i for i in range(group) if chosen[i]] == sorted(expected)
+
+
+def across_positions(score: Tensor, keep: int, group: int) -> Tensor:
+    """The widespread fault: groups of a flattened filter, which straddle the positions of its window."""
+    flat = score.reshape(-1, group)
+    order = flat.argsort(dim=1, descending=True, stable=True)[:, :keep]
+    return torch.zeros(flat.shape, dtype=torch.bool).scatter_(1, order, True).reshape(score.shape)
+
+
+@pytest.mark.parametrize(("keep", "group"), [(2, 4), (1, 4), (3, 4), (4, 8), (1, 2), (4, 4)])
+@pytest.mark.parametrize("shape", [(6, 16), (5, 8, 3, 3), (3, 8, 1, 1), (2, 8, 2, 5)])
+def test_every_group_keeps_exactly_its_number(shape: tuple[int, ...], keep: int, group: int) -> None:
+    check_groups(nm_mask, shape, keep, group)
+    score = torch.rand(shape)
+    mask = nm_mask(score, keep, group)
+    assert torch.equal(nm_mask(score * mask, keep, group), mask)  # of what is in groups already, it changes nothing
+
+
+def test_the_check_catches_groups_over_positions_and_thresholds() -> None:
+    check_groups(across_positions, (6, 16), 2, 4)  # right for linear layers alone
+    with pytest.raises(AssertionError):
+        check_groups(across_positions, (5, 8, 3, 3), 2, 4)
+    with pytest.raises(AssertionError):
+        check_groups(lambda score, keep, group: top_k_mask(score, score.numel() * keep // group), (6, 16), 2, 4)
+
+
+def test_groups_that_cannot_be() -> None:
+    for shape in [(8, 6), (8, 3, 4, 4), (8,)]:
+        with pytest.raises(BudgetError, match="no whole groups of 4"):
+            nm_mask(torch.ones(shape), 2, 4)
+    for keep, group in [(0, 4), (5, 4)]:
+        with pytest.raises(BudgetError, match=f"{keep}:{group} is no pattern"):
+            nm_mask(torch.ones(8, 20), keep, group)
+    with pytest.raises(UsageError, match="NaN"):
+        nm_mask(torch.tensor([[1.0, float("nan")]]), 1, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    score=st.lists(st.integers(-2, 2), min_size=1, max_size=40),
+    keeps=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_masks_of_one_score_nest(score: list[int], keeps: tuple[float, float]) -> None:
+    few, many = sorted(round(share * len(score)) for share in keeps)
+    small, large = (top_k_mask(torch.tensor(score), keep) for keep in (few, many))
+    assert bool((large | ~small).all())

@@ -74,10 +74,24 @@ def test_a_loader_that_asks_gets_the_shape_and_every_loader_the_root(
     assert data_root() is None
 
 
+def test_the_note_stays_and_a_plain_tuple_has_none() -> None:
+    good = part(3, 4)
+    assert load_splits(entry(lambda root: Splits(good, good, good, "3 of 9")), "features")[0].note == "3 of 9"
+    assert load_splits(entry(lambda root: Splits(good, good, good)), "features")[0].note == ""
+    plain = tuple(good)
+    fitted, features = load_splits(entry(lambda root: (plain, plain, plain)), "features")
+    assert (features, fitted.note) == (4, "")
+    assert isinstance(fitted, Splits)
+    assert fitted.validation.inputs.shape == (3, 4)
+
+
 def broken() -> dict[str, Any]:
     good = part(3, 4)
     return {
         "not splits": good,
+        "two parts": (good, good),
+        "five parts": (good, good, good, "", ""),
+        "a note that is none": Splits(good, good, good, 7),  # type: ignore[arg-type]
         "float64": Splits(good, good, Examples(good.inputs.double(), good.labels)),
         "int32 labels": Splits(good, good, Examples(good.inputs, good.labels.int())),
         "no examples": Splits(good, Examples(good.inputs[:0], good.labels[:0]), good),

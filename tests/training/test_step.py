@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from itertools import cycle
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsebench.errors import TrainingError
+from sparsebench.pruning.keeper import FixedMasks
+from sparsebench.training import step as step_module
 from sparsebench.training.data import Examples, Splits
 from sparsebench.training.step import SPLITS, StepRunner
 
@@ -39,7 +41,7 @@ def by_hand(blobs: Splits, steps: int, mask: Tensor, remask: bool = True) -> Ten
 
 def test_ten_masked_steps_equal_sgd_by_hand(blobs: Splits) -> None:
     model, optimizer, masks = make()
-    step = StepRunner(model, optimizer, blobs.train, masks)
+    step = StepRunner(model, optimizer, blobs.train, FixedMasks(model, masks))
     assert not bool(model.weight[~masks["weight"]].any())
     for _ in range(10):
         step()
@@ -49,29 +51,55 @@ def test_ten_masked_steps_equal_sgd_by_hand(blobs: Splits) -> None:
         torch.testing.assert_close(model.weight.detach(), by_hand(blobs, 10, masks["weight"], remask=False))
 
 
-def test_time_is_split_and_adds_up(blobs: Splits) -> None:
+class Clock:
+    """Stands still but for what the parts of a step are said to take."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def perf_counter_ns(self) -> int:
+        return self.now
+
+    def after(self, cost: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            self.now += cost
+            return function(*args, **kwargs)
+
+        return slow
+
+
+def test_time_is_split_and_adds_up(blobs: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimizer, masks = make()
+    clock, holder = Clock(), FixedMasks(model, masks)
+    monkeypatch.setattr(step_module, "time", clock)
 
-    def slow_batches(seconds: float) -> object:
-        for batch in cycle([blobs.train]):
-            time.sleep(seconds)
-            yield batch
+    def batches() -> Iterator[Examples]:
+        while True:
+            clock.now += 10000
+            yield blobs.train
 
-    step = StepRunner(model, optimizer, slow_batches(0.02), masks, after_step=lambda: time.sleep(0.01))
-    step()
-    started = time.perf_counter_ns()
-    step()
-    whole = time.perf_counter_ns() - started
-    assert tuple(step.splits_ns) == SPLITS
-    assert step.splits_ns["data"] > 19e6
-    assert step.splits_ns["mask"] > 9e6
-    assert 0.7 * whole < sum(step.splits_ns.values()) <= whole
+    for name, cost in {"step_begin": 1, "gradients_ready": 2, "step_end": 4}.items():
+        monkeypatch.setattr(holder, name, clock.after(cost, getattr(holder, name)))
+    run_step = holder.run_step
+    monkeypatch.setattr(holder, "run_step", lambda closure: clock.after(8, run_step)(clock.after(16, closure)))
+    monkeypatch.setattr(optimizer, "step", clock.after(1000, optimizer.step))
+    monkeypatch.setattr(optimizer, "zero_grad", clock.after(100000, optimizer.zero_grad))  # before the backward
+    model.register_forward_pre_hook(clock.after(50, lambda *_: None))
+    step = StepRunner(model, optimizer, batches(), holder)
+    for count in range(2):
+        step()
+        assert tuple(step.splits_ns) == SPLITS
+        assert step.splits_ns == {"data": 10000, "forward": 50, "backward": 100000, "optimizer": 1000, "mask": 31}
+        assert sum(step.splits_ns.values()) * (count + 1) == clock.now
     assert step.steps == 2
+    with step.counted("mask"):
+        clock.now += 7
+    assert step.splits_ns == {**dict.fromkeys(SPLITS, 0), "mask": 7}
 
 
 def test_one_batch_of_examples_is_used_again_and_again(blobs: Splits) -> None:
     model, optimizer, _ = make()
-    step = StepRunner(model, optimizer, Examples(*blobs.train))
+    step = StepRunner(model, optimizer, Examples(*blobs.train), FixedMasks(model))
     losses = []
     for _ in range(5):
         step()
@@ -85,10 +113,32 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(blobs: Splits, bad: 
     before = model.weight.detach().clone()
     inputs = blobs.train.inputs.clone()
     inputs[0, 0] = bad
-    step = StepRunner(model, optimizer, Examples(inputs, blobs.train.labels))
-    with pytest.raises(TrainingError, match="step 0"):
+    step = StepRunner(model, optimizer, Examples(inputs, blobs.train.labels), FixedMasks(model))
+    with pytest.raises(TrainingError, match="at step 0: the inputs are not finite"):
         step()
     assert torch.equal(model.weight, before)
+
+
+def test_a_layer_that_explodes_is_named_with_its_step(blobs: Splits) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3))
+    step = StepRunner(model, torch.optim.SGD(model.parameters(), 0.1), blobs.train, FixedMasks(model))
+    step()
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1: the output of 0 is not finite"):
+        step()
+
+
+def test_a_holder_may_leave_the_optimizer_out(blobs: Splits) -> None:
+    class Skips(FixedMasks):
+        def gradients_ready(self) -> bool:
+            return False
+
+    model, optimizer, _ = make()
+    before = model.weight.detach().clone()
+    StepRunner(model, optimizer, blobs.train, Skips(model))()
+    assert torch.equal(model.weight, before)
+    assert model.weight.grad is not None
 
 
 def test_a_module_with_values_instead_of_weights_needs_no_masks(blobs: Splits) -> None:
@@ -105,8 +155,8 @@ def test_a_module_with_values_instead_of_weights_needs_no_masks(blobs: Splits) -
     dense, optimizer, masks = make()
     sparse = Csr(dense, masks["weight"])
     runners = [
-        StepRunner(dense, optimizer, blobs.train, masks),
-        StepRunner(sparse, torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9), blobs.train),
+        StepRunner(dense, optimizer, blobs.train, FixedMasks(dense, masks)),
+        StepRunner(sparse, torch.optim.SGD(sparse.parameters(), lr=0.1, momentum=0.9), blobs.train, FixedMasks(sparse)),
     ]
     for runner in runners * 10:
         runner()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,13 @@ class Order:
     entries: Mapping[str, Entry]  # "backend", and for models "model", "dataset", "method", "allocator"
     oracle: Path  # file that holds what is right
     group: str  # orders of one group share what is bound
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of entries whose names give any
+    state: Path = Path()  # where a training keeps its state, to be resumed
+
+    def made(self, part: str) -> Any:
+        """What the entry of a part loads, called; a method's options are no arguments, its host gives them to it."""
+        options = {} if part == "method" else self.options.get(part, {})
+        return self.entries[part].load()(**options)
 
     @property
     def precision(self) -> str:
@@ -78,5 +85,5 @@ def ask(backend: Any, problem: Problem) -> str | None:
 
 def case_kind(name: str) -> CaseKind:
     """The module of a kind of case."""
-    module: Any = import_module(f"sparsebench.harness.cases.{name}")
+    module: Any = import_module(f"sparsebench.harness.cases.{name.replace('-', '_')}")
     return module

@@ -7,34 +7,30 @@ mode, each for two sets of weights, so that a kernel that keeps old values is ca
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsebench.errors import DatasetMissing, PluginError, UnsupportedError, UsageError
 from sparsebench.harness.cases.base import Order
+from sparsebench.harness.cases.observing import Truth, change_weights, observe, slack_of
 from sparsebench.nn import choose, sparse_layers, sparsify
 from sparsebench.nn.backends import BackendHandle
-from sparsebench.pruning.host import fixed_masks
-from sparsebench.pruning.masks import apply_masks
+from sparsebench.pruning.fixed import fixed_masks
+from sparsebench.pruning.masks import apply_masks, prunable
 from sparsebench.timing import race, warm
-from sparsebench.tolerance import MODEL_TOLERANCE
-from sparsebench.training.data import Examples, Splits, availability, load_splits
+from sparsebench.training.checkpoints import find_checkpoint, load_checkpoint
+from sparsebench.training.data import Examples, Splits, availability, data_root, load_splits
+from sparsebench.training.normalise import normalised
 from sparsebench.verify import Finding, compare_models, poisoned_memory
 
-Truth = dict[str, list[Tensor]]
 LAYOUTS = ("nchw", "channels-last")
 SLOW_NS = 3e8
 FEW = 8  # examples of the second comparison, which is about values, not about shapes
-# float32 takes a few ReLUs of a deep model to the other side of zero: torch's own dense gradients of ResNet-18 are
-# off by 0.5 % for it, those of an MLP by 2e-7. So each model is held to so many times what its dense self is off by;
-# and gradients to no less than the tolerance times the number of layers, for whether a ReLU turns is chance.
-SLACK, MOST_SLACK = 8.0, 50.0
 
 
 @dataclass
@@ -47,21 +43,40 @@ class Subject:
     batch: Examples
 
 
+def build_dense(order: Order) -> tuple[nn.Module, Splits]:
+    """The dense model of an order, the same in every process, and its data."""
+    p, entries = order.parameters, order.entries
+    splits, in_channels = load_splits(entries["dataset"], entries["model"].spec.inputs)
+    splits = normalised(splits, str(p.get("normalise", "none")))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(p["seed"]))
+        model = entries["model"].load()(num_classes=entries["dataset"].spec.classes, in_channels=in_channels)
+    if "checkpoint" in p:
+        load_checkpoint(model, find_checkpoint(str(p["checkpoint"]), data_root()))
+    return model, splits
+
+
 def build(order: Order) -> Subject:
     """The dense masked model of an order, the same in every process."""
-    p, entries = order.parameters, order.entries
-    spec = entries["model"].spec
-    splits, in_channels = load_splits(entries["dataset"], spec.inputs)
-    seed = int(p["seed"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = entries["model"].load()(num_classes=entries["dataset"].spec.classes, in_channels=in_channels)
-    method, allocator = entries["method"].load()(), entries["allocator"].load()()
-    masks = fixed_masks(model, method, allocator, float(p["sparsity"]), seed, p.get("exclude", ()))
+    p = order.parameters
+    model, splits = build_dense(order)
+    masks = _masks(order, model)
     apply_masks(model, masks)
     size = int(p["batch"])
     batch = Examples(splits.train.inputs[:size].contiguous(), splits.train.labels[:size])
     return Subject(model, masks, splits, batch)
+
+
+def _masks(order: Order, model: nn.Module) -> dict[str, Tensor]:
+    """From the method; without one, the zeros of the checkpoint."""
+    p = order.parameters
+    if "method" not in order.entries:
+        return {name: weight.detach() != 0 for name, weight in prunable(model, p.get("exclude", ())).items()}
+    method, allocator = order.made("method"), order.made("allocator")
+    return fixed_masks(
+        model, method, allocator, float(p["sparsity"]), int(p["seed"]), p.get("exclude", ()),
+        order.options.get("method"),
+    )  # fmt: skip
 
 
 def unsupported(order: Order, backend: Any) -> str | None:
@@ -93,73 +108,14 @@ def write_truth(order: Order, path: Path, train_mode: bool) -> None:
     truth: Truth = {}
     for name, batch in (("first", subject.batch), ("second", few)):
         if name == "second":
-            _change_weights(subject.model, subject.masks)
+            change_weights(subject.model, subject.masks)
         rounded = observe(subject.model, batch, subject.masks, train_mode)
         exact = observe(copy.deepcopy(subject.model).double(), batch, subject.masks, train_mode)
         for key, tensors in exact.items():
             truth[f"{name} {key}"] = reference = [tensor.float() for tensor in tensors]
-            error = compare_models(key, rounded[key], reference).max_rel_err / MODEL_TOLERANCE["float32"]
-            least = 1.0 if key == "logits" else float(len(subject.masks))
-            truth[f"{name} {key} slack"] = [torch.tensor(min(MOST_SLACK, max(least, SLACK * error)))]
+            slack = slack_of(key, rounded[key], reference, len(subject.masks))
+            truth[f"{name} {key} slack"] = [torch.tensor(slack)]
     torch.save(truth, path)
-
-
-def observe(
-    model: nn.Module, batch: Examples, masks: Mapping[str, Tensor], train_mode: bool, gradients: bool = True
-) -> Truth:
-    """What is compared: logits (in eval mode as they are timed, without gradients), and the gradients of all parameters
-    (of kept weights alone)."""
-    dtype = next(model.parameters()).dtype
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.train(train_mode)
-        seen: Truth = {}
-        if not train_mode:
-            with torch.no_grad():
-                seen["logits"] = [model(batch.inputs.to(dtype)).clone()]
-        if gradients:
-            model.zero_grad()
-            logits = model(batch.inputs.to(dtype))
-            F.cross_entropy(logits, batch.labels).backward()
-            seen = {"logits": [logits.detach()], **seen, "gradients": list(_gradients(model, masks))}
-        return seen
-    finally:
-        model.zero_grad()
-        for name, buffer in model.named_buffers():  # batch-norm statistics stay as they were
-            buffer.copy_(buffers[name])
-        for module, mode in modes:
-            module.training = mode
-
-
-def _gradients(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """Gradients by the dense model's names, in their order; those of a sparse layer scattered into the dense shape."""
-    layers = sparse_layers(model)
-    found: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        owner, _, leaf = name.rpartition(".")
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach()
-        if owner in layers and leaf == "values":
-            found[f"{owner}.weight"] = layers[owner].snapshot().with_values(gradient).to_dense()
-        else:
-            found[name] = gradient * masks[name] if name in masks else gradient.clone()
-    for name in sorted(found):
-        yield found[name].contiguous()
-
-
-@torch.no_grad()
-def _change_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Another set of weights on the same pattern: every weight scaled by a factor of its own, between 0.5 and 1.5."""
-    layers = sparse_layers(model)
-    parameters = dict(model.named_parameters())
-    for name, mask in masks.items():
-        factor = torch.linspace(0.5, 1.5, mask.numel()).reshape(mask.shape)
-        owner = name.rpartition(".")[0]
-        if owner in layers:
-            parameters[f"{owner}.values"].mul_(layers[owner].snapshot().gather(factor))
-            layers[owner].refresh()
-        else:
-            parameters[name].mul_(factor)
 
 
 class ModelJob:
@@ -198,7 +154,7 @@ class ModelJob:
         """A few examples with the second weights: old values show here, and a kernel that drifted in the meantime."""
         with poisoned_memory():
             self.restore()
-            _change_weights(self.model, self.subject.masks)
+            change_weights(self.model, self.subject.masks)
             second = self._compare("second", FEW, self.train_mode if gradients is None else gradients)
             self.restore()
         return second

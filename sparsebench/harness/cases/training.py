@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import ModelJob, unsupported, write_truth
+from sparsebench.pruning.keeper import FixedMasks
 from sparsebench.training.data import Examples
 from sparsebench.training.loop import train
+from sparsebench.training.recipe import Recipe
 from sparsebench.training.step import StepRunner
 from sparsebench.verify import Finding
 
 __all__ = ["TrainingJob", "make", "unsupported", "write_oracle"]
+HYPER = ("lr", "momentum", "nesterov", "weight_decay", "optimizer")
 STEP_LR = 1e-3  # steps that are only timed stay near the weights that were verified
 
 
@@ -36,7 +37,7 @@ class TrainingJob(ModelJob):
 
     def prepare(self, parameters: Mapping[str, Any]) -> None:
         """A fresh optimizer over the first weights, and the better layout for the dense model."""
-        self.hyper = {k: float(parameters[k]) for k in ("lr", "momentum", "weight_decay") if k in parameters}
+        self.hyper: dict[str, Any] = {key: parameters[key] for key in HYPER if key in parameters}
         self.splits_ns: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
         names = dict(self.model.named_parameters())  # a layer that the backend cannot do stays dense, and masked
@@ -50,10 +51,10 @@ class TrainingJob(ModelJob):
         """A step from the first weights on the verified batch, in the present layout."""
         self.restore()
         self.model.train()
-        hyper: dict[str, Any] = {"lr": STEP_LR, "momentum": 0.9, **self.hyper}
-        optimizer = torch.optim.SGD(self.model.parameters(), **hyper)
+        recipe = Recipe(**{"lr": STEP_LR, "weight_decay": 0.0, **self.hyper})
+        optimizer = recipe.make_optimizer(self.model.parameters())
         batch = Examples(self.inputs, self.subject.batch.labels)
-        self.runner = StepRunner(self.model, optimizer, batch, self.masks)
+        self.runner = StepRunner(self.model, optimizer, batch, FixedMasks(self.model, self.masks))
         return self.runner
 
     def step(self) -> None:
@@ -65,10 +66,8 @@ class TrainingJob(ModelJob):
         """From the first weights to the end of the last epoch."""
         self.restore()
         p = self.order.parameters
-        result = train(
-            self.model, self.subject.splits, epochs=int(p["epochs"]), batch=int(p["batch"]), seed=int(p["seed"]),
-            masks=self.masks, **self.hyper,  # type: ignore[arg-type]
-        )  # fmt: skip
+        recipe = Recipe(epochs=int(p["epochs"]), batch=int(p["batch"]), seed=int(p["seed"]), **self.hyper)
+        result = train(self.model, self.subject.splits, recipe, masks=self.masks)
         self.splits_ns = {name: ns / result.steps for name, ns in result.splits_ns.items()}
         self.metrics = {
             "accuracy": result.accuracy,

@@ -14,7 +14,7 @@ from sparsebench.errors import DatasetMissing
 
 
 def test_the_splits_hold_every_image_of_scikit_learn_once() -> None:
-    splits, theirs = _digits.load(), load_digits()
+    splits, theirs = _digits.load()[:3], load_digits()
     images = torch.cat([part.inputs for part in splits]).flatten(1)
     labels = torch.cat([part.labels for part in splits])
     ours = sorted((*image, label) for image, label in zip(images.tolist(), labels.tolist(), strict=True))
@@ -22,17 +22,17 @@ def test_the_splits_hold_every_image_of_scikit_learn_once() -> None:
         (*image, label) for image, label in zip((theirs.data / 16).tolist(), theirs.target, strict=True)
     )
     assert images.dtype == torch.float32
-    assert splits.train.inputs.shape == (1258, 1, 8, 8)
+    assert splits[0].inputs.shape == (1258, 1, 8, 8)
 
 
 def test_the_split_is_stratified_and_fixed() -> None:
     splits = _digits.load()
-    assert [len(part.labels) for part in splits] == [1258, 180, 359]
-    for part, share in zip(splits, (0.7, 0.1, 0.2), strict=True):
-        counts = part.labels.bincount(minlength=10) / torch.cat([each.labels for each in splits]).bincount()
+    assert [len(part.labels) for part in splits[:3]] == [1258, 180, 359]
+    for part, share in zip(splits[:3], (0.7, 0.1, 0.2), strict=True):
+        counts = part.labels.bincount(minlength=10) / torch.cat([each.labels for each in splits[:3]]).bincount()
         assert bool(((counts - share).abs() < 0.005).all())
     assert splits.test.labels[:12].tolist() == _digits.load().test.labels[:12].tolist()
-    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(splits, _digits.load(), strict=True))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(splits[:3], _digits.load()[:3], strict=True))
 
 
 def test_does_not_import_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:

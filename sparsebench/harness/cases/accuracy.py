@@ -1,0 +1,187 @@
+"""Accuracy cases: a whole training under a pruning method, to accuracy, sparsity, cost, and a model that was kept."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparsebench.errors import BudgetError, DatasetMissing, InvariantError
+from sparsebench.harness.cases.base import Order
+from sparsebench.harness.cases.models import FEW, build_dense
+from sparsebench.harness.cases.observing import compare_twin
+from sparsebench.nn.backends import BackendHandle
+from sparsebench.pruning.calibration import Calibration
+from sparsebench.pruning.export import check_export
+from sparsebench.pruning.host import Host
+from sparsebench.pruning.kernels import Kernels
+from sparsebench.pruning.masks import apply_masks
+from sparsebench.pruning.sizes import byte_sizes, sparsities
+from sparsebench.pruning.weights import dense_state
+from sparsebench.training.data import Examples, Splits, availability
+from sparsebench.training.evaluate import evaluate
+from sparsebench.training.loop import TrainResult, train
+from sparsebench.training.recipe import Recipe
+from sparsebench.verify import Finding, compare_models
+
+RECIPE = ("epochs", "batch", "lr", "momentum", "nesterov", "weight_decay", "optimizer", "seed")
+NOTHING = Finding(True, "nothing", None, 0.0, 0.0)
+
+
+def write_oracle(order: Order, path: Path) -> None:
+    """None: what must hold of a training is checked all along it."""
+    path.write_bytes(b"")
+
+
+def unsupported(order: Order, backend: Any) -> str | None:
+    """A budget on the method's own way that cannot be; raises before any work what is wrong with the case.
+
+    That is a data set that is not here, a budget, a recipe, options or a checkpoint that cannot be.
+    """
+    missing = availability(order.entries["dataset"])
+    if missing:
+        raise DatasetMissing(missing)
+    model, splits = build_dense(order)
+    recipe = recipe_of(order)
+    host = host_of(order, model, splits)
+    host.ctx.budgets()  # what no method can meet is the case's fault
+    try:
+        host.begin(recipe.epochs, max(1, len(splits.train.labels) // recipe.batch))
+    except BudgetError as error:  # on the way there: this method's
+        return str(error)
+    return None
+
+
+def make(order: Order, backend: Any) -> AccuracyJob:
+    """The training of one method."""
+    return AccuracyJob(order)
+
+
+def recipe_of(order: Order) -> Recipe:
+    """How the case trains."""
+    given = {key: order.parameters[key] for key in RECIPE if key in order.parameters}
+    return Recipe(**{**given, "epochs": int(given["epochs"])})
+
+
+def host_of(order: Order, model: nn.Module, splits: Splits, kernels: Kernels | None = None) -> Host:
+    """The method's host, as the case says."""
+    p, entry = order.parameters, order.entries["method"]
+    needs = entry.spec.needs
+    calibration = None
+    if needs & {"calibration", "sequential", "sample_grads"}:
+        calibration = Calibration(splits.train.inputs, splits.train.labels, seed=int(p["seed"]))
+    return Host(
+        model, order.made("method"), order.made("allocator"), sparsity=float(p["sparsity"]), seed=int(p["seed"]),
+        exclude=p.get("exclude", ()), name=entry.spec.name, needs=needs, parameters=order.options.get("method"),
+        kernels=kernels, calibration=calibration,
+    )  # fmt: skip
+
+
+class AccuracyJob:
+    """One training from the first weights; on kernels while the pattern stands still if the case gives a backend."""
+
+    def __init__(self, order: Order) -> None:
+        self.order, self.note = order, ""
+        self.model, self.splits = build_dense(order)
+        self.fresh = copy.deepcopy(self.model)
+        batch = int(order.parameters["batch"])
+        self.batch = Examples(self.splits.train.inputs[:batch].contiguous(), self.splits.train.labels[:batch])
+        self.kernels = self._kernels()
+        self.note = self.splits.note
+
+    def _kernels(self) -> Kernels | None:
+        """None where layers stay dense: no backend, torch's own, or nothing to prune."""
+        if "backend" not in self.order.entries or float(self.order.parameters["sparsity"]) == 0:
+            return None
+        backend = self.order.made("backend")
+        if getattr(backend, "dense", False):
+            return None
+        return Kernels(BackendHandle.made(backend, self.order.entries["backend"].spec), self.batch.inputs)
+
+    def verify(self) -> Finding:
+        """Of kernels: logits and gradients at the case's sparsity against the dense model in float64."""
+        if self.kernels is None:
+            return NOTHING
+        model = copy.deepcopy(self.fresh)
+        host = host_of(self.order, model, self.splits)
+        masks = host.ctx.select({name: weight.abs() for name, weight in host.ctx.prunable.items()})
+        apply_masks(model, masks)
+        return compare_twin(
+            model, masks, self.batch, self.kernels.backend, self.order.entries["backend"].spec.precision
+        )
+
+    def prepare(self, parameters: Mapping[str, Any]) -> None:
+        """Nothing is decided beforehand: masked dense training is the same arithmetic every time."""
+
+    def run(self) -> None:
+        """From the first weights to the end of the last epoch."""
+        self.model = self.first_model()
+        self.host = host_of(self.order, self.model, self.splits, self.kernels)
+        self.order.state.parent.mkdir(exist_ok=True)
+        self.result = train(self.model, self.splits, recipe_of(self.order), host=self.host, file=self.order.state)
+
+    def first_model(self) -> nn.Module:
+        """A copy of the model as it was before any training."""
+        return copy.deepcopy(self.fresh)
+
+    def inspect(self) -> Finding:
+        """The models to keep are written, read back, and give the logits of the model that was trained."""
+        few = self.splits.test.inputs[:FEW]
+        self.twins: dict[str, float] = {}
+        exports, where = self.host.export(), f"method {self.host.name}"
+        if "sparse" not in exports:
+            raise InvariantError("export", f"{where} exports {sorted(exports)}; one must be named 'sparse'")
+        for name, state in exports.items():
+            model = copy.deepcopy(self.fresh)
+            unknown = state.keys() ^ model.state_dict().keys()
+            if unknown:
+                raise InvariantError("export", f"{where}, export {name!r}: other names: {sorted(unknown)[:3]}")
+            with tempfile.TemporaryDirectory() as folder:
+                masks = self.host.masks if name == "sparse" else {}
+                check_export(state, masks, Path(folder), f"{where}, export {name!r}")
+            model.load_state_dict(state)
+            if name != "sparse":
+                self.twins[f"accuracy_{name}"] = evaluate(model, self.splits.test)
+                continue
+            finding = compare_models("logits of the export", [_logits(model, few)], [_logits(self.model, few)])
+            if not finding.ok:
+                return finding
+        return NOTHING
+
+    def recheck(self) -> Finding:
+        """Nothing more: the row is one training."""
+        return NOTHING
+
+    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Where the time of a step went; accuracy, the three sparsities, seconds, bytes."""
+        result = self.result
+        return {name: ns / result.steps for name, ns in result.splits_ns.items()}, {
+            "accuracy": result.accuracy,
+            "validation_accuracy": result.validation_accuracy,
+            "loss": result.loss,
+            "steps": float(result.steps),
+            "training_seconds": result.seconds,
+            **sparsities(copy.deepcopy(self.fresh), self.host.masks, self.batch.inputs),
+            **{name: float(size) for name, size in byte_sizes(dense_state(self.model), self.host.masks).items()},
+            **self.twins,
+            **self.more_scores(result),
+        }
+
+    def more_scores(self, result: TrainResult) -> dict[str, float]:
+        """Of other kinds of case."""
+        return {}
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    logits: torch.Tensor = model(inputs)
+    for module, mode in modes:
+        module.training = mode
+    return logits

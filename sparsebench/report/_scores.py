@@ -1,0 +1,144 @@
+"""Trainings in tables: accuracy with its spread over seeds beside three sparsities, then seconds, steps and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsebench.report._layout import Footnotes, axes_text
+from sparsebench.report._numbers import digits, kibibytes, ms, plain
+from sparsebench.runs.scores import Ranking, Score, Spread
+
+SPLITS = ("data", "forward", "backward", "optimizer", "mask")
+SHARES = ("sparsity", "sparsity_all", "sparsity_flops")
+SIZES = ("bytes_csr", "bytes_bitmask")
+LEGEND = (
+    "accuracy: mean over seeds ± standard deviation, on the test set, touched once. to dense: points, paired by seed. "
+    "sparsity: pruned share of the prunable weights, of all parameters, of all multiply-adds. seconds: of all steps, "
+    "with what methods and exchanging layers take; evaluation is left out. to goal: of those, until the validation "
+    "accuracy was reached by a model as sparse as the last. twin: the dense model that a method also gives."
+)
+
+
+def heading(group: Sequence[Score]) -> str:
+    """The case, what is trained, the axes that all share, how many seeds."""
+    first = group[0]
+    seeds = max(score.seeds for score in group)
+    told = f"{seeds} seed{'' if seeds == 1 else 's'}"
+    return ", ".join(filter(None, (f"{first.case}: {first.title}", axes_text(first.axes), told)))
+
+
+def by_case(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """The scores of each case and its axes, the reference first."""
+    groups: dict[str, list[Score]] = {}
+    for score in scores:
+        groups.setdefault(f"{score.case} {score.axes}", []).append(score)
+    return {key: sorted(group, key=lambda score: score.sparsity) for key, group in groups.items()}
+
+
+def result_rows(
+    group: Sequence[Score], rankings: Sequence[Ranking], footnotes: Footnotes, best: str
+) -> list[list[str]]:
+    """Accuracy, its distance to the reference, and how sparse the model is by three counts."""
+    twins = any(key.startswith("accuracy_") for score in group for key in score.metrics)
+    goals = group[0].kind == "time-to-accuracy"
+    head = ["sparsity, method", "accuracy", "to dense", "prunable, all, FLOPs", "seconds"]
+    head += [*(["to goal"] if goals else []), *(["twin"] if twins else [])]
+    body = []
+    for score in group:
+        winner = any(_is_of(r, score) and r.best == score.variant and r.sparsity == score.sparsity for r in rankings)
+        row = [_name(score)]
+        if score.accuracy is None:
+            body.append([*row, _failure(score, footnotes)])
+            continue
+        mark = (f" {best}" if winner else "") + _failed_seeds(score, footnotes)
+        row += [f"{_percent(score.accuracy)}{mark}", _points(score.points)]
+        row += [" ".join(_share(score, key) for key in SHARES) if score.sparsity else ""]
+        row += [_seconds(score, "training_seconds")]
+        row += [_seconds(score, "seconds_to_goal") or "not reached"] if goals else []
+        twin = next((value for key, value in score.metrics.items() if key.startswith("accuracy_")), None)
+        row += [f"{twin * 100:.2f} %" if twin is not None else ""] if twins else []
+        body.append(row)
+    return [head, *body]
+
+
+def cost_rows(group: Sequence[Score]) -> list[list[str]]:
+    """Milliseconds of a step and where they go; bytes of the model as CSR, as a bitmask with values, or dense."""
+    head = ["per step, size", "all", *SPLITS, "CSR / bitmask"]
+    body = [
+        [
+            _name(score),
+            ms(score.step_ms),
+            *(digits(score.splits_ms[split]) if split in score.splits_ms else "" for split in SPLITS),
+            _sizes(score),
+        ]
+        for score in group
+        if score.accuracy is not None
+    ]
+    return [head, *body] if body else []
+
+
+def ranking_text(rankings: Sequence[Ranking], group: Sequence[Score]) -> str:
+    """ "most accurate: acdc at 0.9 (not told apart from gmp); gmp at 0.95"."""
+    first = group[0]
+    told = [
+        f"{r.best} at {plain(r.sparsity)}" + (f" (not told apart from {', '.join(r.level)})" if r.level else "")
+        for r in rankings
+        if _is_of(r, first)
+    ]
+    return f"most accurate: {'; '.join(told)}" if told else ""
+
+
+def _is_of(ranking: Ranking, score: Score) -> bool:
+    return ranking.case == score.case and ranking.axes == score.axes
+
+
+def note_texts(group: Sequence[Score]) -> list[str]:
+    """What was noted, once: of all, or of some."""
+    where: dict[str, list[str]] = {}
+    for score in group:
+        for note in score.notes:
+            where.setdefault(note, []).append(score.variant)
+    return [
+        note if len(names) == len(group) else f"{', '.join(dict.fromkeys(names))}: {note}"
+        for note, names in where.items()
+    ]
+
+
+def _sizes(score: Score) -> str:
+    if not score.sparsity:
+        return f"{kibibytes(score.metrics.get('bytes_dense'))} dense"
+    return " / ".join(kibibytes(score.metrics.get(key)) for key in SIZES)
+
+
+def _name(score: Score) -> str:
+    return f"{plain(score.sparsity)} {score.variant}" if score.sparsity else score.variant
+
+
+def _failure(score: Score, footnotes: Footnotes) -> str:
+    status, reason = score.failures[0]
+    return f"{status} {footnotes.mark(f'{status}: {reason}' if reason else '')}".strip()
+
+
+def _failed_seeds(score: Score, footnotes: Footnotes) -> str:
+    """Of a method that failed with some seeds: how many its mean is over, and why not all."""
+    if not score.failures:
+        return ""
+    return f" {score.solved} of {score.seeds} seeds {_failure(score, footnotes).partition(' ')[2]}".rstrip()
+
+
+def _percent(spread: Spread) -> str:
+    return f"{spread.mean * 100:.2f} %" + (f" ±{spread.deviation * 100:.2f}" if spread.deviation is not None else "")
+
+
+def _points(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    return f"{round(spread.mean * 100, 2) + 0.0:+.2f}"
+
+
+def _share(score: Score, key: str) -> str:
+    return f"{score.metrics[key]:.3f}" if key in score.metrics else "?"
+
+
+def _seconds(score: Score, key: str) -> str:
+    return f"{digits(score.metrics[key])} s" if key in score.metrics else ""
