@@ -141,8 +141,9 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """A data set. `load` names a callable: `load(root)` gives `Splits(train, validation, test, note)`; the note, if there
-    is one, is shown beside its rows: that only a part of the set is here.
+    """A data set. `load` names a callable: `load(root)` gives `Splits(train, validation, test, note)`.
+
+    The note, if there is one, is shown beside its rows: that only a part of the set is here.
 
     `root` is the user's folder of data sets (a `Path`, or None if none is set). Inputs are float32 [n, …], labels int64
     [n] under `classes`. It raises `DatasetMissing`, saying how to get the set, or `DatasetCorrupt`, naming the file.

@@ -35,7 +35,19 @@ Next: sparsebench report latest --format markdown
 SAY_SECONDS = 20.0  # between lines of progress where there is no terminal
 PLUGIN_LEFT_OUT = 4  # of a --plugin FILE: the run goes on without it, and has failed
 FORMATS = ("table", "markdown", "json")
-SELECTING = ("expression", "backends", "methods", "files", "threads", "blocks", "seed", "quick", "shard", "out")
+SELECTING = (
+    "expression",
+    "backends",
+    "methods",
+    "files",
+    "threads",
+    "blocks",
+    "seed",
+    "quick",
+    "shard",
+    "out",
+    "keep_models",
+)
 
 
 @click.command("run", epilog=EPILOG)
@@ -54,6 +66,7 @@ SELECTING = ("expression", "backends", "methods", "files", "threads", "blocks", 
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one answer.")
 @click.option("--memory", "gib", type=click.FloatRange(min=0.1), metavar="GIB", help="Memory that a worker may take.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder itself.")
+@click.option("--keep-models", is_flag=True, help="Leave the models of trainings in the run folder, dense and as CSR.")
 @click.option("--download", is_flag=True, help="Let data sets that are not here be downloaded (checksummed).")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
 def command(
@@ -66,6 +79,7 @@ def command(
     seconds: float | None,
     gib: float | None,
     out: Path | None,
+    keep_models: bool,
     download: bool,
     style: str,
     **rest: Any,
@@ -96,7 +110,8 @@ def command(
             session = plan_resume(find_run(resume), limits)
         else:
             selection = Selection(backends=backends, expression=expression, **rest)
-            session = plan_run(str(suite), selection, files=files, limits=limits, out=out)
+            session = plan_run(str(suite), selection, files=files, limits=limits, out=out,
+                               keep_models=keep_models)  # fmt: skip
     say_quarantined(session.registry)
     if dry_run:
         from sparsebench.cli.dry_run import render

@@ -69,7 +69,8 @@ class Cell:
         p = self.parameters
         if self.problem is not None:
             return f"{self.problem.describe()}, {p['pass']}"
-        what = f"{p['epochs']} epochs" if "epochs" in p else "step" if self.kind == "training" else "forward"
+        epochs = f"{p.get('epochs')} epoch{'' if p.get('epochs') == 1 else 's'}"
+        what = epochs if "epochs" in p else "step" if self.kind == "training" else "forward"
         told = f"{p['model']} on {p['dataset']}, {what} at batch {p['batch']}"
         if self.case.by_method:
             return f"{told}, {p['allocator']}" + (f", on {p['backend']}" if "backend" in p else "")

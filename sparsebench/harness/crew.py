@@ -142,6 +142,7 @@ class Crew:
             "parameters": {**cell.parameters},
             "entries": entries,
             "oracle": str(self.oracle(cell)),
+            "models": str(self.folder / "models" / model_name(cell, variant)) if self.plan.keep_models else "",
             "state": str(self.folder / "trainings" / f"{_digest(f'{cell.key} {variant} {self.block}')}.pt"),
             "group": cell.group,
             "options": {part: options for part, (_, options) in parts.items()},
@@ -209,6 +210,14 @@ def _probe_one(plan: Plan, crew: Crew, variant: str, cells: list[Cell]) -> None:
             if answer["status"] != "ok":
                 plan.bar(cell, variant, answer["status"], answer["reason"])
     crew.dismiss(variant)
+
+
+def model_name(cell: Cell, variant: str) -> str:
+    """The folder of a row's models: "digits-seed=0-sparsity=0.9-threads=1-gmp"."""
+    axes = "-".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in cell.axes.items()
+    )
+    return f"{cell.case.name}-{axes}-{variant}".replace("/", "_")
 
 
 def worker_cores(allowed: list[int], block: int, threads: int) -> list[int]:

@@ -210,7 +210,7 @@ class Desk:
         entries = {name: entry_from_wire(each) for name, each in data["entries"].items()}
         return Order(
             data["kind"], data["parameters"], self.entries | entries, Path(data["oracle"]), data["group"],
-            data.get("options", {}), Path(data.get("state", "")),
+            data.get("options", {}), Path(data.get("state", "")), str(data.get("models", "")),
         )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Plan:
     parts: dict[str, dict[str, Found]]  # cell key -> model, dataset, …
     methods: dict[str, Found] = field(default_factory=dict)  # variants that are methods
     named: tuple[str, ...] = ()  # variants that the user asked for by name
+    keep_models: bool = False  # whether trainings leave their models in the run folder
     barred: dict[tuple[str, str], tuple[Status, str]] = field(default_factory=dict)
 
     def bar(self, cell: Cell, variant: str, status: Status, reason: str) -> None:

@@ -84,14 +84,16 @@ def plan_run(
     files: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008  frozen
     out: Path | None = None,
+    keep_models: bool = False,
 ) -> Session:
     """Everything up to the first measurement; raises `UsageError` before any work starts."""
     loaded = load_suite(suite)
     files = [str(Path(f).resolve()) for f in files]
     registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
+    plan.keep_models = keep_models
     probe(plan, limits)
-    options = {"selection": _plain(selection), "files": files}
+    options = {"selection": _plain(selection), "files": files, "keep_models": keep_models}
     return Session(plan, registry, options, limits, out)
 
 
@@ -115,6 +117,7 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
     registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
+    plan.keep_models = bool(options.get("keep_models"))
     check_resumable(info, new_info(plan, registry, options))  # before backends are asked, which takes seconds
     probe(plan, limits)
     return Session(plan, registry, options, limits, folder, info)

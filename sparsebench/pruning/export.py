@@ -45,7 +45,8 @@ def read_export(path: Path) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     except Exception as error:  # a damaged file makes the reader raise nearly anything
-        raise CheckpointError(f"{path}: is not a safetensors file ({error})") from error
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"{path}: is not a safetensors file ({line})") from error
     if metadata.get("format") != FORMAT:
         return tensors
     for name, text in metadata.items():
@@ -60,12 +61,17 @@ def read_export(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_export(state: Mapping[str, Tensor], masks: Mapping[str, Tensor], folder: Path, where: str) -> None:
-    """Write `state` both ways into `folder`, read it back, and raise `InvariantError` "export" if anything differs."""
+def check_export(
+    state: Mapping[str, Tensor], masks: Mapping[str, Tensor], folder: Path, where: str, stem: str = "model"
+) -> None:
+    """Write `state` both ways into `folder`, as STEM.safetensors and STEM-csr.safetensors, and read it back.
+
+    Raises `InvariantError` "export" if anything differs.
+    """
     missing = sorted(masks.keys() - state.keys())
     if missing:
         raise InvariantError("export", f"{where}: {missing[0]} is missing")
-    dense, csr = folder / "model.safetensors", folder / "model-csr.safetensors"
+    dense, csr = folder / f"{stem}.safetensors", folder / f"{stem}-csr.safetensors"
     write_dense(state, dense)
     write_csr(state, masks, csr)
     for path in (dense, csr):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsebench.errors import CheckpointError, nearest
+from sparsebench.pruning.export import read_export
 from sparsebench.training._npz import read_npz
 
 WRAPPERS = ("state_dict", "model")  # where training scripts put the state dict beside epoch and optimizer
@@ -130,12 +131,7 @@ def _read(path: Path) -> Any:
     if path.suffix == ".npz":
         return read_npz(path)
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except Exception as error:
-            raise CheckpointError(f"{path}: is not a safetensors file ({_line(error)})") from error
+        return read_export(path)  # one with weights as CSR, too
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns of pickle protocols and then reads them, or raises
             return torch.load(path, map_location="cpu", weights_only=True)

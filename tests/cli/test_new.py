@@ -1,4 +1,4 @@
-"""`sparsebench new backend` makes a package, and says what to do with it."""
+"""`sparsebench new backend` and `new method` make a package, and say what to do with it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 Call = Callable[..., Any]
 
 
-def test_makes_a_package_and_says_what_next(call: Call, tmp_path: Path) -> None:
-    code, out, err = call("new", "backend", "frobnicator", "--folder", str(tmp_path))
+@pytest.mark.parametrize("kind", ["backend", "method"])
+def test_makes_a_package_and_says_what_next(call: Call, kind: str, tmp_path: Path) -> None:
+    code, out, err = call("new", kind, "frobnicator", "--folder", str(tmp_path))
     assert (code, err) == (0, "")
     made = next(path for path in tmp_path.iterdir() if path.is_dir())
     assert (made / "pyproject.toml").is_file()
@@ -18,6 +19,9 @@ def test_makes_a_package_and_says_what_next(call: Call, tmp_path: Path) -> None:
     assert list(made.rglob("test_*.py"))
     assert f"cd {made}" in out
     assert "sparsebench check frobnicator" in out
+    assert f"sparsebench run suite-smoke --{kind} frobnicator" in out
+    hook = {"backend": "sparsebench_backends", "method": "sparsebench_methods"}[kind]
+    assert hook in (made / "frobnicator" / "__init__.py").read_text()
 
 
 def test_does_not_overwrite(call: Call, tmp_path: Path) -> None:
@@ -43,4 +47,12 @@ def test_only_an_installed_module_of_that_name_is_in_the_way(
 def test_a_name_that_cannot_be_one(call: Call, tmp_path: Path) -> None:
     code, _, err = call("new", "backend", "9 lives!", "--folder", str(tmp_path))
     assert (code, err.count("\n")) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_kind_that_is_none_names_the_nearest(call: Call, tmp_path: Path) -> None:
+    for given, told in (("methd", "did you mean 'method'?"), ("dataset", "known: backend, method")):
+        code, out, err = call("new", given, "frobnicator", "--folder", str(tmp_path))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert told in err
     assert not list(tmp_path.iterdir())

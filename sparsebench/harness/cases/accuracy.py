@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ class AccuracyJob:
             unknown = state.keys() ^ model.state_dict().keys()
             if unknown:
                 raise InvariantError("export", f"{where}, export {name!r}: other names: {sorted(unknown)[:3]}")
-            with tempfile.TemporaryDirectory() as folder:
-                masks = self.host.masks if name == "sparse" else {}
-                check_export(state, masks, Path(folder), f"{where}, export {name!r}")
+            masks = self.host.masks if name == "sparse" else {}
+            with self._folder() as folder:
+                check_export(state, masks, folder, f"{where}, export {name!r}", name)
             model.load_state_dict(state)
             if name != "sparse":
                 self.twins[f"accuracy_{name}"] = evaluate(model, self.splits.test)
@@ -152,6 +153,17 @@ class AccuracyJob:
             if not finding.ok:
                 return finding
         return NOTHING
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """Where models are written: to be kept, or for as long as they are read back."""
+        if self.order.models:
+            kept = Path(self.order.models)
+            kept.mkdir(parents=True, exist_ok=True)
+            yield kept
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
 
     def recheck(self) -> Finding:
         """Nothing more: the row is one training."""

@@ -25,6 +25,7 @@ class Order:
     group: str  # orders of one group share what is bound
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of entries whose names give any
     state: Path = Path()  # where a training keeps its state, to be resumed
+    models: str = ""  # the folder in which a training leaves its models; "": none
 
     def made(self, part: str) -> Any:
         """What the entry of a part loads, called; a method's options are no arguments, its host gives them to it."""

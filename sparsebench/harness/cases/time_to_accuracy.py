@@ -49,7 +49,9 @@ class TimeToAccuracyJob(AccuracyJob):
     def more_scores(self, result: TrainResult) -> dict[str, float]:
         """Seconds to the goal, if it was reached; layers exchanged."""
         goal = float(self.order.parameters["goal"])
-        seconds = result.seconds_to(goal, result.marks[-1].sparsity)
+        seconds = result.seconds_to(goal, self.host.sparsity_now)
+        if seconds is None and result.validation_accuracy >= goal:  # a model that was pruned after the last epoch
+            seconds = result.seconds
         swaps = {"swaps": float(self.kernels.swaps)} if self.kernels is not None else {}
         return {**({} if seconds is None else {"seconds_to_goal": seconds}), **swaps}
 
