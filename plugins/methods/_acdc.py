@@ -47,7 +47,8 @@ class ACDC:
         """
         p, steps = ctx.parameters, ctx.steps
         rest = max(0.0, 1 - p["warmup"] - p["last"] - p["finetune"])
-        half = round((rest / p["phase"] - 1) / 2)  # pairs: an odd number of phases begins and ends compressed
+        # Pairs, for an odd number of phases begins and ends compressed; so they are stretched a little to fit.
+        half = min(round((rest / p["phase"] - 1) / 2), steps)
         count = 2 * half + 1 if rest > 0 else 0
         edges = [round(steps * (p["warmup"] + i * rest / count)) for i in range(count)]
         planned = [Phase(edge, i % 2 == 0) for i, edge in enumerate(edges)]

@@ -16,7 +16,9 @@ from sparsebench.plugin import Context, Event, Update, UsageError
 
 def cubic(place: float, initial: float, final: float) -> float:
     """Sparsity after the share `place` of the way; exactly `initial` at 0 and `final` at 1."""
-    return final if place >= 1 else final - (final - initial) * (1 - max(0.0, place)) ** 3
+    if place <= 0 or place >= 1:
+        return initial if place <= 0 else final
+    return final - (final - initial) * (1 - place) ** 3
 
 
 class GMP:
@@ -44,7 +46,7 @@ class GMP:
         """Sparsity by step; the last is the case's, whatever falls on one step in a short training."""
         p = ctx.parameters
         first, last = round(p["begin"] * ctx.steps), round(p["end"] * ctx.steps)
-        count, initial = int(p["updates"]), min(float(p["initial"]), ctx.sparsity)
+        count, initial = min(int(p["updates"]), max(1, last - first)), min(float(p["initial"]), ctx.sparsity)
         places = [i / count for i in range(count + 1)]
         planned = {first + round(x * (last - first)): cubic(x, initial, ctx.sparsity) for x in places}
         return {min(step, max(0, ctx.steps - 1)): sparsity for step, sparsity in planned.items()}

@@ -98,7 +98,8 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
     """
     suite = _overridden(suite, selection)
     expression = selection.expression.strip() or suite.default
-    cells = [cell for cell in expand(suite) if _matches(expression, cell) and _selected(cell, selection)]
+    every = [cell for cell in expand(suite) if _selected(cell, selection)]
+    cells = _with_references(every, [cell for cell in every if _matches(expression, cell)])
     cells = first_values(cells, selection.blocks or 1) if selection.quick else cells
     cells = _shard(cells, selection.shard)
     if not cells:
@@ -124,6 +125,17 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
             plan.parts[cell.key] = _parts(registry, cell)
             _bar_missing(plan, cell, table)
     return plan
+
+
+def _with_references(every: list[Cell], chosen: list[Cell]) -> list[Cell]:
+    """The chosen cells, and for those in which methods compete what they are compared with, in the order of all."""
+    wanted = {cell.key for cell in chosen} | {_sibling(cell) for cell in chosen if cell.case.by_method}
+    return [cell for cell in every if cell.key in wanted or (cell.is_reference and _sibling(cell) in wanted)]
+
+
+def _sibling(cell: Cell) -> str:
+    """What a cell shares with its reference: the case and every axis but the sparsity."""
+    return repr((cell.case.name, sorted((k, v) for k, v in cell.axes.items() if k != "sparsity")))
 
 
 def _selected(cell: Cell, selection: Selection) -> bool:

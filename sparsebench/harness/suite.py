@@ -188,6 +188,8 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
         else:
             axes[key] = values
             fixed.pop(key, None)
+    if kind != "accuracy" and 0 in _values("epochs", merged.get("epochs", 1), place):
+        raise UsageError(f"{place}: epochs = 0; write at least 1 (only accuracy cases take a model as it is)")
     methods = _values("method", table["method"], place) if by_method else ()
     for method in methods:
         _check_value("method", method, place)
@@ -264,7 +266,9 @@ def _check_value(key: str, value: Any, place: str) -> None:
         raise UsageError(f"{place}: {key} = {value!r}; write {what.get(wanted, 'a number')}")
     if key == "name" and not value.strip():
         raise UsageError(f"{place}: name = {value!r}; write text")
-    if key in ("blocks", "rounds", "threads", "batch", "epochs") and value < 1:
+    if key == "epochs" and value < 0:
+        raise UsageError(f"{place}: epochs = {value!r}; write a number of epochs")
+    if key in ("blocks", "rounds", "threads", "batch") and value < 1:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
     if key == "sparsity" and not 0 <= value < 1:
         raise UsageError(f"{place}: sparsity = {value!r}; write a share of pruned weights in [0, 1)")

@@ -47,6 +47,7 @@ class SparseLayer(nn.Module):
         self.register_buffer("indices", weight.indices)
         self._backend = BackendHandle(backend)
         self._binding: Binding | None = None
+        self._dense_format = torch.contiguous_format  # of the weight when it becomes dense again
 
     @property
     def backend(self) -> BackendHandle:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +62,7 @@ def sparsify(
             if optimizer is not None:
                 check_slots(optimizer, choice.module.weight)  # type: ignore[arg-type]
     for choice, layer in chosen:
+        layer._dense_format = _format_of(choice.module.weight)  # type: ignore[arg-type]
         _take_over(choice.module, layer, layer.snapshot().gather, optimizer)
         model = _put(model, choice.names, layer)
     return model
@@ -80,13 +82,21 @@ def densify(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
     for layer, places in names.items():
         pattern = layer.snapshot()
 
-        def scatter(values: Tensor, pattern: Any = pattern) -> Tensor:
-            return pattern.with_values(values).to_dense()
+        def scatter(values: Tensor, pattern: Any = pattern, form: Any = layer._dense_format) -> Tensor:
+            made: Tensor = pattern.with_values(values).to_dense()
+            return made.contiguous(memory_format=form)
 
         dense = layer.to_dense()  # type: ignore[operator]
+        dense.weight.data = dense.weight.data.contiguous(memory_format=layer._dense_format)
         _take_over(layer, dense, scatter, optimizer)
         model = _put(model, places, dense)
     return model
+
+
+def _format_of(weight: Tensor) -> torch.memory_format:
+    """The layout that the weight goes back to: a convolution that ran in channels-last shall not turn it every time."""
+    turned = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if turned and not weight.is_contiguous() else torch.contiguous_format
 
 
 def sparse_layers(model: nn.Module) -> dict[str, SparseLayer]:

@@ -105,6 +105,11 @@ class Context:
         self._host.pending_snapshot = name
 
     @property
+    def reparametrised(self) -> tuple[str, ...]:
+        """Weights that are computed by a function of `reparametrise`."""
+        return tuple(self._host.holding.reparametrised)
+
+    @property
     def snapshots(self) -> frozenset[str]:
         """Names of the snapshots that there are."""
         return frozenset(self._host.snapshots)
@@ -138,6 +143,9 @@ class Context:
     @contextmanager
     def perturbed(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """In `step`: run a closure with other weights; they, and the statistics of norms, are put back after."""
+        computed = sorted(weights.keys() & set(self.reparametrised))
+        if computed:
+            raise UsageError(f"the weights of {computed[0]} are computed; they cannot be perturbed")
         before = {name: self.prunable[name].clone() for name in weights}
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:

@@ -82,6 +82,7 @@ class Host:
         self.services = Services(self._no_snapshots, self._no_snapshots)
         self.skip = False
         self.updates = 0  # of masks, so far
+        self.changes = 0  # of masks or weights
         self.ctx = Context(self, tuple(prunable(model)), tuple(layers), torch.Generator().manual_seed(seed))
         self.ctx.calibration = calibration
 
@@ -222,6 +223,7 @@ class Host:
             "generator": self.ctx.generator.get_state(),
             "snapshots": dict(self.snapshots),
             "updates": self.updates,
+            "swaps": self.holding.kernels.swaps if self.holding.kernels is not None else 0,
             "method": own() if own is not None else {},
         }
 
@@ -230,6 +232,8 @@ class Host:
         self.holding.enforce(dict(state["masks"]))
         self.ctx.generator.set_state(state["generator"])
         self.snapshots, self.updates = dict(state["snapshots"]), int(state["updates"])
+        if self.holding.kernels is not None:
+            self.holding.kernels.swaps = int(state["swaps"])
         own = offers(self.method, "load_state_dict")
         if own is not None:
             own(state["method"])
@@ -266,6 +270,7 @@ class Host:
         new = {**self.masks, **checked_masks(update, self.ctx, self.needs, where)}
         weights = checked_weights(update, self.ctx, where)
         self.updates += update.masks is not None
+        self.changes += 1
         self.holding.change(new, weights, update.reset)
         self._check(when)
 

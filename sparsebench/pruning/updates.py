@@ -34,6 +34,9 @@ def checked_weights(update: Update, ctx: Context, where: str) -> dict[str, Tenso
     if update.weights is None:
         return {}
     _in_scope(update.weights, ctx, where, "weights")
+    computed = sorted(update.weights.keys() & set(ctx.reparametrised))
+    if computed:
+        raise InvariantError("scope", f"{where}: the weights of {computed[0]} are computed; they cannot be set")
     for name, values in update.weights.items():
         shape = ctx.masks[name].shape
         if not isinstance(values, Tensor) or not values.is_floating_point() or values.shape != shape:

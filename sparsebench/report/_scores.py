@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparsebench.report._layout import Footnotes, axes_text
+from sparsebench.report._layout import ROUGH, Footnotes, axes_text
 from sparsebench.report._numbers import digits, kibibytes, ms, plain
 from sparsebench.runs.scores import Ranking, Score, Spread
 
@@ -67,7 +67,7 @@ def cost_rows(group: Sequence[Score]) -> list[list[str]]:
     body = [
         [
             _name(score),
-            ms(score.step_ms),
+            f"{ms(score.step_ms)}{_rough(score)}",
             *(digits(score.splits_ms[split]) if split in score.splits_ms else "" for split in SPLITS),
             _sizes(score),
         ]
@@ -95,6 +95,8 @@ def _is_of(ranking: Ranking, score: Score) -> bool:
 def note_texts(group: Sequence[Score]) -> list[str]:
     """What was noted, once: of all, or of some."""
     where: dict[str, list[str]] = {}
+    if any(score.is_rough for score in group):
+        where[f"{ROUGH} = other work had the core: take the seconds as a hint"] = [score.variant for score in group]
     for score in group:
         for note in score.notes:
             where.setdefault(note, []).append(score.variant)
@@ -141,4 +143,8 @@ def _share(score: Score, key: str) -> str:
 
 
 def _seconds(score: Score, key: str) -> str:
-    return f"{digits(score.metrics[key])} s" if key in score.metrics else ""
+    return f"{digits(score.metrics[key])} s{_rough(score)}" if key in score.metrics else ""
+
+
+def _rough(score: Score) -> str:
+    return ROUGH if score.is_rough else ""

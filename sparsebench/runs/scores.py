@@ -42,6 +42,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     points: Spread | None = None  # accuracy less the reference's with the same seed
     metrics: dict[str, float] = {}
     splits_ms: dict[str, float] = {}  # of one step
+    by_seed: dict[str, float] = {}  # accuracy
+    is_rough: bool = False  # other work spoiled its times; what was learnt is what it is
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,7 +53,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is most accurate at one sparsity of a case, and whose range over seeds reaches into the first's."""
+    """Who is most accurate on average at one sparsity of a case; `level` is who is as good or better with some seed."""
 
     case: str
     axes: dict[str, Any]
@@ -71,17 +73,22 @@ def scores_of(rows: Iterable[Row]) -> tuple[Score, ...]:
 
 
 def rankings_of(scores: Sequence[Score]) -> tuple[Ranking, ...]:
-    """Who is most accurate at every sparsity that methods competed at; whom a seed failed takes no part."""
+    """Who is most accurate at every sparsity that methods competed at; whom a seed failed takes no part.
+
+    One method alone is not best of anything, and one seed tells nobody apart: then there is no ranking.
+    """
     groups: dict[tuple[str, str, float], list[Score]] = {}
     for score in scores:
         if score.sparsity > 0 and score.accuracy is not None and score.solved == score.seeds:
             groups.setdefault((score.case, repr(score.axes), score.sparsity), []).append(score)
     found = []
     for group in groups.values():
+        if len(group) < 2 or group[0].solved < 2:
+            continue
         best = max(group, key=lambda score: score.accuracy.mean if score.accuracy else 0.0)
-        assert best.accuracy is not None
-        low = best.accuracy.low
-        level = tuple(s.variant for s in group if s is not best and s.accuracy and s.accuracy.high >= low)
+        level = tuple(
+            s.variant for s in group if s is not best and any(s.by_seed[k] >= best.by_seed[k] for k in best.by_seed)
+        )
         found.append(Ranking(case=best.case, axes=best.axes, sparsity=best.sparsity, best=best.variant, level=level))
     return tuple(found)
 
@@ -109,6 +116,8 @@ def _score(rows: Sequence[Row], reference: Sequence[Row]) -> Score:
         failures=tuple(dict.fromkeys((row.status, row.reason) for row in rows if row not in solved)),
         accuracy=_spread([row.metrics["accuracy"] for row in solved]),
         points=_spread([mine - other for mine, other in pairs]) if first.cell["sparsity"] else None,
+        by_seed={str(row.cell.get("seed")): row.metrics["accuracy"] for row in solved},
+        is_rough=any(row.is_rough for row in solved),
         metrics=_means([row.metrics for row in solved]),
         splits_ms=_means([row.splits_ms for row in solved]),
         notes=tuple(dict.fromkeys(note for row in rows for note in row.notes)),

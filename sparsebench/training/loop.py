@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sparsebench.errors import CheckpointError, UsageError
+from sparsebench.errors import CheckpointError, TrainingError, UsageError
 from sparsebench.pruning.contract import Event
 from sparsebench.pruning.host import Host, Services
 from sparsebench.pruning.keeper import FixedMasks
@@ -20,6 +21,7 @@ from sparsebench.pruning.weights import dense_state
 from sparsebench.training.batches import batches_per_epoch, epoch_batches
 from sparsebench.training.data import Splits
 from sparsebench.training.evaluate import evaluate
+from sparsebench.training.norms import reestimate_norms
 from sparsebench.training.recipe import Recipe, learning_rate
 from sparsebench.training.state import read_state, write_state
 from sparsebench.training.step import SPLITS, StepRunner
@@ -28,7 +30,7 @@ Progress = Callable[[int, float, float], object]
 
 
 class Mark(NamedTuple):
-    """What was known at the end of an epoch."""
+    """What was known at the end of an epoch, or after what was done in one shot at the end of all."""
 
     seconds: float  # spent in steps since the beginning, evaluation left out
     validation_accuracy: float
@@ -44,12 +46,12 @@ class TrainResult(NamedTuple):
     seconds: float  # in steps with all that methods and swaps take, without evaluation
     splits_ns: dict[str, int]  # data, forward, backward, optimizer, mask: summed over all steps
     steps: int
-    marks: tuple[Mark, ...]  # one an epoch
+    marks: tuple[Mark, ...]  # one an epoch, and one more if the model was compressed after the last
 
     def seconds_to(self, goal: float, sparsity: float = 0.0) -> float | None:
-        """Seconds to the end of the first epoch with a validation accuracy of `goal`, and at least so sparse."""
+        """Seconds to the first mark with a validation accuracy of `goal`, and at least so sparse."""
         return next(
-            (m.seconds for m in self.marks if m.validation_accuracy >= goal and m.sparsity >= sparsity - 1e-3), None
+            (m.seconds for m in self.marks if m.validation_accuracy >= goal and m.sparsity >= sparsity - 1e-9), None
         )
 
 
@@ -86,11 +88,10 @@ class Trainer:
             rounds = self.host.ctx.rounds if self.host is not None else 1
             while self.round < rounds:
                 self._round()
-            if self.host is not None:
-                self.host.finish()
+            self._finish()
         return TrainResult(
             accuracy=evaluate(self.model, self.splits.test),
-            validation_accuracy=self._validate(),
+            validation_accuracy=self.marks[-1].validation_accuracy,
             loss=self.loss,
             seconds=sum(self.totals.values()) / 1e9,
             splits_ns=dict(self.totals),
@@ -104,7 +105,9 @@ class Trainer:
             if self.host.model is not self.model:
                 raise UsageError("the host holds another model than the one that is to be trained")
             self.host.services = Services(self._take, self._put)
+            began = time.perf_counter_ns()
             self.host.begin(self.recipe.epochs, self.per_epoch)
+            self.totals["mask"] += time.perf_counter_ns() - began
         self.optimizer = self.recipe.make_optimizer(self.model.parameters())
         if self.host is not None:
             self.host.attach(self.optimizer)
@@ -112,6 +115,23 @@ class Trainer:
         self.fixed_sparsity = sparsity_of({**dense, **(self.masks or {})})
         holder = self.host or FixedMasks(self.model, self.masks)
         self.step = StepRunner(self.model, self.optimizer, iter(()), holder)
+
+    def _finish(self) -> None:
+        """Compress, make statistics anew if weights went, and see that the end is a number."""
+        if self.host is not None:
+            before = self.host.changes
+            with self.step.counted("mask"):
+                self.host.finish()
+                if self.host.changes > before:
+                    reestimate_norms(self.model, self.splits.train, self.recipe.batch, self.recipe.seed)
+            self.totals["mask"] += self.step.splits_ns["mask"]
+            if self.host.changes > before or not self.marks:
+                self._mark()
+        elif not self.marks:
+            self._mark()
+        for name, parameter in self.model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise TrainingError(f"{name} is not finite after the last step; lower the learning rate")
 
     def _round(self) -> None:
         """One training from its first epoch, or from where a snapshot put it."""
@@ -145,8 +165,10 @@ class Trainer:
         self.loss = sum(losses) / max(1, len(losses))
         self.epoch += 1
         self._mark()
+        if self.progress is not None:
+            self.progress(self.round * self.recipe.epochs + self.epoch, self.loss, self.marks[-1].validation_accuracy)
         if self.file is not None:
-            write_state(self.file, self._take(everything=True))
+            write_state(self.file, self._whole())
 
     def _mark(self) -> None:
         if self.host is not None:
@@ -156,8 +178,6 @@ class Trainer:
             accuracy = self._validate()
         sparsity = self.host.sparsity_now if self.host is not None else self.fixed_sparsity
         self.marks.append(Mark(sum(self.totals.values()) / 1e9, accuracy, sparsity))
-        if self.progress is not None:
-            self.progress(self.round * self.recipe.epochs + self.epoch, self.loss, accuracy)
 
     def _validate(self) -> float:
         return evaluate(self.model, self.splits.validation)
@@ -174,26 +194,38 @@ class Trainer:
             ctx = self.host.ctx
             ctx.round, ctx.epoch, ctx.step = self.round, self.epoch, self.place
 
-    def _take(self, everything: bool = False) -> dict[str, Any]:
-        """The state of now, of the dense model; with `everything`, what a new process needs to go on from here."""
+    def _take(self) -> dict[str, Any]:
+        """A snapshot for a method: of the dense model, so that it can be gone back to with other masks."""
         host, place = self.host, self.place
         if host is not None:
             host.holding.leave_kernels()
             place = host.ctx.step  # at the end of a step it is ahead of the loop
-        state: dict[str, Any] = {
+        state = self._now(place)
+        if host is not None:
+            host.holding.settle()
+        return state
+
+    def _now(self, place: int) -> dict[str, Any]:
+        return {
             "model": dense_state(self.model),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "place": [place // self.per_epoch, place],
             "random": torch.get_rng_state(),
         }
-        if everything:
-            state |= {
-                "totals": dict(self.totals), "marks": [list(mark) for mark in self.marks], "loss": self.loss,
-                "round": self.round, "steps": self.steps, "host": host.state_dict() if host is not None else {},
-            }  # fmt: skip
-        if host is not None:
-            host.holding.settle()
-        return state
+
+    def _whole(self) -> dict[str, Any]:
+        """What a new process needs to go on from here. Layers stay on their kernels, slots have their lengths."""
+        return {
+            **self._now(self.place), "totals": dict(self.totals), "marks": [list(mark) for mark in self.marks],
+            "loss": self.loss, "round": self.round, "steps": self.steps, "training": self._identity(),
+            "host": self.host.state_dict() if self.host is not None else {},
+        }  # fmt: skip
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a training to go on from a state."""
+        host = self.host
+        method = {} if host is None else {"method": host.name, "parameters": host.parameters, "sparsity": host.sparsity}
+        return {"recipe": asdict(self.recipe), "steps per epoch": self.per_epoch, **method}
 
     def _put(self, state: dict[str, Any], weights: bool, schedule: bool) -> None:
         """Go back to a state that `_take` gave."""
@@ -209,13 +241,22 @@ class Trainer:
             self.host.holding.enforce()
 
     def _load(self, state: dict[str, Any], file: Path) -> None:
-        """Everything that `_take` wrote; raises `CheckpointError` for what another training did."""
+        """Everything that `_whole` wrote; raises `CheckpointError` for what another training did."""
+        mine, other = self._identity(), state.get("training", {})
+        odd = next((key for key in mine | other if mine.get(key) != other.get(key)), None)
         try:
+            if odd is not None:
+                raise UsageError(f"{odd} is {other.get(odd)!r} there and {mine.get(odd)!r} here")
             if self.host is not None:
+                self.host.holding.leave_kernels()
+            self.model.load_state_dict(state["model"])
+            if self.host is not None:  # the same masks put the same layers on kernels: their slots have these lengths
                 self.host.load_state_dict(state["host"])
-            self._put(state, weights=True, schedule=True)
-        except (KeyError, RuntimeError, UsageError, ValueError) as error:
-            line = str(error).strip().splitlines()[0][:160]
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            torch.set_rng_state(state["random"])
+            self.epoch, self.place = state["place"]
+        except (AttributeError, KeyError, RuntimeError, TypeError, UsageError, ValueError) as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:240]
             raise CheckpointError(
                 f"{file}: is the state of another training ({line}); delete it to begin anew"
             ) from error

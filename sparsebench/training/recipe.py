@@ -17,7 +17,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained; `momentum` and `nesterov` are of SGD alone."""
+    """How a model is trained; `momentum` and `nesterov` are of SGD alone. No epochs: methods of one shot alone act."""
 
     epochs: int = 20
     batch: int = 32
@@ -29,8 +29,14 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1:
-            raise UsageError(f"epochs = {self.epochs} and batch = {self.batch} must be at least 1")
+        if self.epochs < 0 or self.batch < 1:
+            raise UsageError(f"epochs = {self.epochs} must not be negative, and batch = {self.batch} at least 1")
+        for name in ("lr", "momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} = {value!r}; use a number that is not negative")
+        if self.nesterov and self.momentum == 0:
+            raise UsageError("nesterov = true needs a momentum above 0")
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"optimizer = {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
 

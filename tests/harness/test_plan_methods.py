@@ -230,9 +230,9 @@ def test_an_unknown_name_or_option_says_who_wants_it(
 
 def test_options_are_typed_by_the_defaults_they_replace(planned: Planned) -> None:
     name = "gmp@regrow=true,updates=7,end=1,norm=l2"
-    plan = planned(table(method=f'["gmp", "{name}"]'))
-    assert rows(plan)[1] == f"digits 0.9 seed 0: gmp {name}", "both compete"
-    assert plan.methods["gmp"][1] == GMP
+    plan = planned(table(method=f'["gmp@regrow=false", "{name}"]'))
+    assert rows(plan)[1] == f"digits 0.9 seed 0: gmp@regrow=false {name}", "both compete"
+    assert plan.methods["gmp@regrow=false"][1] == GMP
     assert plan.methods[name][1] == {"end": 1.0, "updates": 7, "regrow": True, "norm": "l2"}
     assert {type(value) for value in plan.methods[name][1].values()} == {float, int, bool, str}
     assert plan.found(plan.cells[1], name)["method"] == plan.methods[name]

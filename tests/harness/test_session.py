@@ -44,6 +44,7 @@ def test_run_json_says_what_was_selected(run: Run) -> None:
             "quick": True, "shard": [1, 1],
         },
         "files": [],
+        "keep_models": False,
     }  # fmt: skip
 
 

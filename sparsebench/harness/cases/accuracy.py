@@ -16,6 +16,7 @@ from sparsebench.errors import BudgetError, DatasetMissing, InvariantError
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import FEW, build_dense
 from sparsebench.harness.cases.observing import compare_twin
+from sparsebench.nn import Choice, choose
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.pruning.calibration import Calibration
 from sparsebench.pruning.export import check_export
@@ -23,7 +24,6 @@ from sparsebench.pruning.host import Host
 from sparsebench.pruning.kernels import Kernels
 from sparsebench.pruning.masks import apply_masks
 from sparsebench.pruning.sizes import byte_sizes, sparsities
-from sparsebench.pruning.weights import dense_state
 from sparsebench.training.data import Examples, Splits, availability
 from sparsebench.training.evaluate import evaluate
 from sparsebench.training.loop import TrainResult, train
@@ -51,6 +51,12 @@ def unsupported(order: Order, backend: Any) -> str | None:
     recipe = recipe_of(order)
     host = host_of(order, model, splits)
     host.ctx.budgets()  # what no method can meet is the case's fault
+    kernels = kernels_of(order, first_batch(order, splits))
+    if kernels is not None:
+        placed = placed_on(kernels, host, model)
+        if not any(choice.backend is not None for choice in placed):
+            reasons = dict.fromkeys(choice.reason for choice in placed)
+            return f"its backend can do no layer of {order.parameters['model']}: {'; '.join(reasons)}"[:300]
     try:
         host.begin(recipe.epochs, max(1, len(splits.train.labels) // recipe.batch))
     except BudgetError as error:  # on the way there: this method's
@@ -67,6 +73,29 @@ def recipe_of(order: Order) -> Recipe:
     """How the case trains."""
     given = {key: order.parameters[key] for key in RECIPE if key in order.parameters}
     return Recipe(**{**given, "epochs": int(given["epochs"])})
+
+
+def first_batch(order: Order, splits: Splits) -> Examples:
+    """The first training examples."""
+    size = int(order.parameters["batch"])
+    return Examples(splits.train.inputs[:size].contiguous(), splits.train.labels[:size])
+
+
+def kernels_of(order: Order, batch: Examples) -> Kernels | None:
+    """None where layers stay dense: no backend, torch's own, or nothing to prune."""
+    if "backend" not in order.entries or float(order.parameters["sparsity"]) == 0:
+        return None
+    backend = order.made("backend")
+    if getattr(backend, "dense", False):
+        return None
+    return Kernels(BackendHandle.made(backend, order.entries["backend"].spec), batch.inputs)
+
+
+def placed_on(kernels: Kernels, host: Host, model: nn.Module) -> list[Choice]:
+    """What the backend says of every prunable layer at the case's sparsity, by magnitude."""
+    masks = host.ctx.select({name: weight.abs() for name, weight in host.ctx.prunable.items()})
+    choices = choose(model, example_input=kernels.example_input, backend=kernels.backend, masks=masks)
+    return [choice for choice in choices if any(f"{name}.weight" in masks for name in choice.names)]
 
 
 def host_of(order: Order, model: nn.Module, splits: Splits, kernels: Kernels | None = None) -> Host:
@@ -90,19 +119,8 @@ class AccuracyJob:
         self.order, self.note = order, ""
         self.model, self.splits = build_dense(order)
         self.fresh = copy.deepcopy(self.model)
-        batch = int(order.parameters["batch"])
-        self.batch = Examples(self.splits.train.inputs[:batch].contiguous(), self.splits.train.labels[:batch])
-        self.kernels = self._kernels()
-        self.note = self.splits.note
-
-    def _kernels(self) -> Kernels | None:
-        """None where layers stay dense: no backend, torch's own, or nothing to prune."""
-        if "backend" not in self.order.entries or float(self.order.parameters["sparsity"]) == 0:
-            return None
-        backend = self.order.made("backend")
-        if getattr(backend, "dense", False):
-            return None
-        return Kernels(BackendHandle.made(backend, self.order.entries["backend"].spec), self.batch.inputs)
+        self.batch = first_batch(order, self.splits)
+        self.kernels = kernels_of(order, self.batch)
 
     def verify(self) -> Finding:
         """Of kernels: logits and gradients at the case's sparsity against the dense model in float64."""
@@ -117,7 +135,19 @@ class AccuracyJob:
         )
 
     def prepare(self, parameters: Mapping[str, Any]) -> None:
-        """Nothing is decided beforehand: masked dense training is the same arithmetic every time."""
+        """Say what is worth knowing: of the data, of layers that stay dense, of the calibration."""
+        model = copy.deepcopy(self.fresh)
+        host = host_of(self.order, model, self.splits)
+        notes = [self.splits.note]
+        if self.kernels is not None:
+            placed = placed_on(self.kernels, host, model)
+            sparse = sum(choice.backend is not None for choice in placed)
+            notes.append(f"{sparse} of {len(placed)} layers on {self.order.parameters['backend']}")
+            precision = self.order.entries["backend"].spec.precision
+            notes.append("" if precision == "float32" else f"computed in {precision}, its reference in float32")
+        if host.calibration is not None:
+            notes.append(", ".join(f"calibration {key} {value}" for key, value in host.calibration.record.items()))
+        self.note = "; ".join(filter(None, notes))
 
     def run(self) -> None:
         """From the first weights to the end of the last epoch."""
@@ -172,14 +202,14 @@ class AccuracyJob:
     def scores(self) -> tuple[dict[str, float], dict[str, float]]:
         """Where the time of a step went; accuracy, the three sparsities, seconds, bytes."""
         result = self.result
-        return {name: ns / result.steps for name, ns in result.splits_ns.items()}, {
+        return {name: ns / max(1, result.steps) for name, ns in result.splits_ns.items()}, {
             "accuracy": result.accuracy,
             "validation_accuracy": result.validation_accuracy,
             "loss": result.loss,
             "steps": float(result.steps),
             "training_seconds": result.seconds,
             **sparsities(copy.deepcopy(self.fresh), self.host.masks, self.batch.inputs),
-            **{name: float(size) for name, size in byte_sizes(dense_state(self.model), self.host.masks).items()},
+            **{name: float(size) for name, size in byte_sizes(self.host.state(), self.host.masks).items()},
             **self.twins,
             **self.more_scores(result),
         }

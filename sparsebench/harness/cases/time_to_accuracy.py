@@ -7,13 +7,16 @@ Seconds are those of steps with everything that methods and exchanging layers ta
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsebench.harness.cases.accuracy import AccuracyJob, host_of, recipe_of, unsupported, write_oracle
+from sparsebench.harness.cases.accuracy import AccuracyJob, host_of, kernels_of, recipe_of, unsupported, write_oracle
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import LAYOUTS
 from sparsebench.pruning.keeper import FixedMasks
@@ -35,12 +38,28 @@ class TimeToAccuracyJob(AccuracyJob):
     layout = LAYOUTS[0]
 
     def prepare(self, parameters: Mapping[str, Any]) -> None:
-        """Race a step in both layouts, of a sparse method with its layers on kernels; it is not counted."""
+        """Race a step in both layouts, of a sparse method with its layers on kernels; it is not counted.
+
+        What the first seed found serves the others, and a training that is resumed: the layouts round differently.
+        """
+        super().prepare(parameters)
         if self.batch.inputs.dim() != 4:
             return
-        times = race({name: self._step(name) for name in LAYOUTS})
-        self.layout = min(times, key=lambda name: times[name])
+        file = self._layout_file()
+        if not file.exists():
+            with torch.random.fork_rng(devices=[]):  # dropout draws from it
+                times = race({name: self._step(name) for name in LAYOUTS})
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(min(times, key=lambda name: times[name]))
+        self.layout = file.read_text()
         self.note = "; ".join(filter(None, [self.note, self.layout.replace("nchw", "NCHW")]))
+
+    def _layout_file(self) -> Path:
+        """One for every method, sparsity and model, whatever the seed."""
+        p = {key: value for key, value in self.order.parameters.items() if key != "seed"}
+        spec, options = self.order.entries["method"].spec, self.order.options.get("method", {})
+        text = json.dumps([p, spec.name, dict(options)], sort_keys=True, default=str)
+        return self.order.state.parent / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.layout"
 
     def first_model(self) -> nn.Module:
         """In the layout that was faster."""
@@ -50,8 +69,6 @@ class TimeToAccuracyJob(AccuracyJob):
         """Seconds to the goal, if it was reached; layers exchanged."""
         goal = float(self.order.parameters["goal"])
         seconds = result.seconds_to(goal, self.host.sparsity_now)
-        if seconds is None and result.validation_accuracy >= goal:  # a model that was pruned after the last epoch
-            seconds = result.seconds
         swaps = {"swaps": float(self.kernels.swaps)} if self.kernels is not None else {}
         return {**({} if seconds is None else {"seconds_to_goal": seconds}), **swaps}
 
@@ -60,7 +77,7 @@ class TimeToAccuracyJob(AccuracyJob):
         model = self._laid_out(copy.deepcopy(self.fresh), layout).train()
         optimizer = recipe_of(self.order).make_optimizer(model.parameters())
         masks: dict[str, Tensor] = {}
-        kernels = self._kernels()
+        kernels = kernels_of(self.order, self.batch)
         if kernels is not None:
             ctx = host_of(self.order, model, self.splits).ctx
             masks = ctx.select({name: weight.abs() for name, weight in ctx.prunable.items()})

@@ -195,6 +195,10 @@ def test_the_optimizer_is_the_one_that_the_case_asks_for(order: MakeOrder) -> No
         job.prepare(PARAMETERS | given)
         (group,) = job.runner.optimizer.param_groups
         assert (group["lr"], group["momentum"], group["weight_decay"]) == wanted
+    job.prepare(PARAMETERS | {"nesterov": True})
+    assert job.runner.optimizer.param_groups[0]["nesterov"] is True
+    job.prepare(PARAMETERS | {"optimizer": "adamw"})
+    assert type(job.runner.optimizer) is torch.optim.AdamW
 
 
 def test_a_whole_training_reports_its_accuracy_and_is_the_same_for_all(order: MakeOrder) -> None:

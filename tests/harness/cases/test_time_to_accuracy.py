@@ -79,4 +79,4 @@ def test_flat_inputs_have_no_layout(order_of: MakeOrder, monkeypatch: pytest.Mon
     monkeypatch.setattr(time_to_accuracy, "race", lambda *_: pytest.fail("there is nothing to race"))
     job = time_to_accuracy.make(order_of("static", "time-to-accuracy", goal=0.5, backend="honest"), None)
     job.prepare(job.order.parameters)
-    assert job.note == ""
+    assert job.note == "1 of 3 layers on honest"
