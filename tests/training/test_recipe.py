@@ -42,11 +42,11 @@ def test_the_optimizer_is_what_the_recipe_says(options: dict[str, Any], kind: ty
 
 def test_a_recipe_that_cannot_be_is_a_usage_error() -> None:
     for wrong in ({"epochs": -1}, {"batch": 0}):
-        with pytest.raises(UsageError, match="must not be negative, and batch = .* at least 1"):
+        with pytest.raises(UsageError, match=r"must not be negative, and batch = .* at least 1"):
             Recipe(**wrong)
     for name in ("lr", "momentum", "weight_decay"):
         for value in (-0.1, float("nan"), float("inf")):
-            with pytest.raises(UsageError, match=f"{name} = .*; use a number that is not negative"):
+            with pytest.raises(UsageError, match=rf"{name} = .*; use a number that is not negative"):
                 Recipe(**{name: value})
     with pytest.raises(UsageError, match="nesterov = true needs a momentum"):
         Recipe(nesterov=True, momentum=0.0)
