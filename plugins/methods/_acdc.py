@@ -36,6 +36,10 @@ class ACDC:
                 f"acdc: warmup = {p['warmup']:g}, phase = {p['phase']:g}, last = {p['last']:g} and finetune = "
                 f"{p['finetune']:g} are shares of one training: above 0 (warmup, last: at least 0), at most 1 together"
             )
+        if 1e-9 < 1 - together < p["phase"] - 1e-9:
+            raise UsageError(
+                f"acdc: phase = {p['phase']:g} is longer than the share {1 - together:g} in which phases alternate"
+            )
         self._phases = self.phases(ctx)
 
     @staticmethod

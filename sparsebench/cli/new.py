@@ -31,5 +31,5 @@ def command(kind: str, name: str, folder: Path) -> None:
     if kind not in KINDS:
         raise UsageError(f"new {kind!r}: there is no such kind of plugin{nearest(kind, KINDS)}")
     made = new_plugin(kind, name, folder)
-    click.echo(f"made {made}\n\nNext:\n  cd {made}\n  pip install -e .\n  pytest\n"
+    click.echo(f"made {made}\n\nNext:\n  cd {made}\n  pip install -e '.[test]'\n  pytest\n"
                f"  sparsebench check {name}\n  sparsebench run suite-smoke --{kind} {name}")  # fmt: skip

@@ -258,14 +258,16 @@ class _Progress:
 
     def cell(self, cell: Cell, block: int) -> None:
         """What is measured now."""
-        self.bar.update(self.task, description=f"block {block + 1}: {cell.case.name}")
-        if not self.live and block != self.block:
+        axes = [f"{key} {cell.axes[key]:g}" for key in ("sparsity", "seed") if cell.case.by_method]
+        what = " ".join([cell.case.name, *axes])
+        self.bar.update(self.task, description=f"block {block + 1}: {what}")
+        if not self.live and (block != self.block or time.monotonic() - self.said > SAY_SECONDS):
             self.block = block
-            self._say()
+            self._say(f"; now {what}")
 
-    def _say(self) -> None:
+    def _say(self, more: str = "") -> None:
         self.said = time.monotonic()
-        click.echo(f"block {self.block + 1}: {self.finished} of {self.total} measurements done", err=True)
+        click.echo(f"block {self.block + 1}: {self.finished} of {self.total} measurements done{more}", err=True)
 
     def done(self, samples: Sequence[Sample]) -> None:
         """One more."""

@@ -73,7 +73,8 @@ class Cell:
         what = epochs if "epochs" in p else "step" if self.kind == "training" else "forward"
         told = f"{p['model']} on {p['dataset']}, {what} at batch {p['batch']}"
         if self.case.by_method:
-            return f"{told}, {p['allocator']}" + (f", on {p['backend']}" if "backend" in p else "")
+            ends = [f"on {p['backend']}" if "backend" in p else "", f"to {p['goal']:g}" if "goal" in p else ""]
+            return ", ".join([told, p["allocator"], *filter(None, ends)])
         pruned = f"{p['method']} {p['sparsity']:g}" if "method" in p else f"checkpoint {p['checkpoint']}"
         return f"{told}, {pruned}"
 

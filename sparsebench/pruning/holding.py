@@ -25,6 +25,7 @@ class Holding:
         self.optimizer: Optimizer | None = None
         self.reparametrised: list[str] = []  # weights that are computed: their masks are not held
         self._keeper = MaskKeeper(model, {})
+        self._stored: list[Tensor] = self._weights()
         self._settled = True
 
     def attach(self, optimizer: Optimizer) -> None:
@@ -41,6 +42,7 @@ class Holding:
         if self.kernels is not None and self.optimizer is not None:
             self.kernels.settle(self.model, self.masks, self.optimizer)
         self._keeper = MaskKeeper(self.model, {n: m for n, m in self._held().items() if not self._is_sparse(n)})
+        self._stored = self._weights()
         self._settled = True
 
     def leave_kernels(self) -> None:
@@ -48,6 +50,7 @@ class Holding:
         if self.kernels is not None:
             self.kernels.leave(self.model, self.optimizer)
             self._keeper = MaskKeeper(self.model, self._held())
+            self._stored = self._weights()
             self._settled = False
 
     def change(self, masks: dict[str, Tensor], weights: Mapping[str, Tensor], reset: str) -> None:
@@ -81,6 +84,14 @@ class Holding:
     def check(self, where: str) -> None:
         """Raise `InvariantError` if a masked weight, or what the optimizer remembers of it, is not zero."""
         check_weights(self.model, self._held(), self.optimizer, where)
+
+    def versions(self) -> list[int]:
+        """Torch's counts of writes to the prunable weights, as they are stored now."""
+        return [tensor._version for tensor in self._stored]
+
+    def _weights(self) -> list[Tensor]:
+        layers = [layer_of(self.model, name) for name in self.masks]
+        return [layer.values if isinstance(layer, SparseLayer) else layer.weight for layer in layers]
 
     def _held(self) -> dict[str, Tensor]:
         return {name: mask for name, mask in self.masks.items() if name not in self.reparametrised}

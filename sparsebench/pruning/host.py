@@ -8,7 +8,7 @@ weights, a reset that does nothing, a checkpoint that is not sparse.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from sparsebench.pruning.kernels import Kernels
 from sparsebench.pruning.masks import prunable, sparsity_of
 from sparsebench.pruning.updates import checked_masks, checked_weights
 from sparsebench.pruning.weights import dense_state, layer_of
+
+RARE = frozenset({Event.ROUND_BEGIN, Event.EPOCH_BEGIN})  # events at which everything can be looked at
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Host:
         for need, function in ANSWERED.items():
             if need in self.needs and offers(method, function) is None:
                 raise UsageError(f"method {self.name} needs {need!r} and has no {function}(); add it")
+        self._on_event: Callable[[Event, Context], Update | None] | None = offers(method, "on_event")
         self.parameters = dict(parameters or {})
         self.calibration, self.strict = calibration, strict
         self.holding = Holding(model, layers, kernels)
@@ -119,11 +122,17 @@ class Host:
 
     def event(self, event: Event) -> None:
         """Ask the method, and do what it answers."""
-        on_event = offers(self.method, "on_event")
-        if on_event is None:
+        if self._on_event is None:
             return
-        with self._watched(event.value, self.strict) if self._looks(event) else nullcontext():
-            update = on_event(event, self.ctx)
+        if self.strict or event in RARE:
+            with self._watched(event.value, self.strict):
+                update = self._on_event(event, self.ctx)
+        else:  # an event of every step can afford to look at torch's counts of writes, and at no more
+            before = self.holding.versions()
+            update = self._on_event(event, self.ctx)
+            if self.holding.versions() != before:
+                where = self._where(event.value)
+                raise InvariantError("untouched", f"{where} changed a weight itself; return an Update instead")
         self._serve(event)
         if update is not None:
             self._apply(update, event.value)
@@ -143,10 +152,6 @@ class Host:
                     f"{self._where(event.value)}: a schedule is rewound between epochs; use schedule=False"
                 )
             self.services.put(self.snapshots[name], weights, schedule)
-
-    def _looks(self, event: Event) -> bool:
-        """Whether to look for side effects: always at the rare events, at those of every step only if strict."""
-        return self.strict or event in (Event.ROUND_BEGIN, Event.EPOCH_BEGIN)
 
     def step_begin(self) -> None:
         """Before the forward; layers become dense if this step's gradients must be those of all weights."""

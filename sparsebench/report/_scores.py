@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsebench.report._layout import ROUGH, Footnotes, axes_text
-from sparsebench.report._numbers import digits, kibibytes, ms, plain
+from sparsebench.report._numbers import digits, kibibytes, plain
 from sparsebench.runs.scores import Ranking, Score, Spread
 
 SPLITS = ("data", "forward", "backward", "optimizer", "mask")
@@ -63,11 +63,11 @@ def result_rows(
 
 def cost_rows(group: Sequence[Score]) -> list[list[str]]:
     """Milliseconds of a step and where they go; bytes of the model as CSR, as a bitmask with values, or dense."""
-    head = ["per step, size", "all", *SPLITS, "CSR / bitmask"]
+    head = ["ms per step; size", "all", *SPLITS, "CSR / bitmask"]
     body = [
         [
             _name(score),
-            f"{ms(score.step_ms)}{_rough(score)}",
+            f"{digits(score.step_ms)}{_rough(score)}" if score.step_ms else "",
             *(digits(score.splits_ms[split]) if split in score.splits_ms else "" for split in SPLITS),
             _sizes(score),
         ]
@@ -75,6 +75,19 @@ def cost_rows(group: Sequence[Score]) -> list[list[str]]:
         if score.accuracy is not None
     ]
     return [head, *body] if body else []
+
+
+def goal_text(group: Sequence[Score]) -> str:
+    """ "first to the goal: 0.9 gmp 1.02 s, dense 1.53 s; not reached: 0.9 acdc"."""
+    if group[0].kind != "time-to-accuracy":
+        return ""
+    trained = [score for score in group if score.accuracy is not None]
+    there = [score for score in trained if "seconds_to_goal" in score.metrics]
+    there.sort(key=lambda score: score.metrics["seconds_to_goal"])
+    told = ", ".join(f"{_name(score)} {_seconds(score, 'seconds_to_goal')}" for score in there)
+    left = ", ".join(_name(score) for score in trained if score not in there)
+    said = [f"first to the goal: {told}"] if there else []
+    return "; ".join([*said, *([f"not reached: {left}"] if left else [])])
 
 
 def ranking_text(rankings: Sequence[Ranking], group: Sequence[Score]) -> str:

@@ -78,7 +78,11 @@ def _scores(summary: RunSummary) -> list[str]:
             lines += _table(score_tables.result_rows(group, summary.rankings, footnotes, BEST))
             costs = score_tables.cost_rows(group)
             lines += ["", *_table(costs)] if costs else []
-            told = [score_tables.ranking_text(summary.rankings, group), *score_tables.note_texts(group)]
+            told = [
+                score_tables.goal_text(group),
+                score_tables.ranking_text(summary.rankings, group),
+                *score_tables.note_texts(group),
+            ]
             told += [text.strip() for text in footnotes.lines(10_000)]
             lines += ["", *(f"- {escaped(text)}" for text in filter(None, told))]
     return lines

@@ -67,7 +67,11 @@ def _scores(summary: RunSummary) -> list[str]:
             lines += fit([score_tables.result_rows(group, summary.rankings, footnotes, BEST)])
             costs = score_tables.cost_rows(group)
             lines += ["", *fit([costs])] if costs else []
-            told = [score_tables.ranking_text(summary.rankings, group), *score_tables.note_texts(group)]
+            told = [
+                score_tables.goal_text(group),
+                score_tables.ranking_text(summary.rankings, group),
+                *score_tables.note_texts(group),
+            ]
             lines += [line for text in filter(None, told) for line in wrap(text)] + footnotes.lines()
     return lines
 

@@ -184,6 +184,9 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
     if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
     usable = [blocks[b] for b in sorted(blocks)]
+    is_rough = status == "contaminated"
+    if is_rough and info.kind in SCORED:  # what was learnt does not depend on who else had the core
+        status, reason = "ok", ""
     times = [ns for ns in map(block_ns, usable) if ns is not None] if status in TIMED else []
     return Row(
         case=info.case,
@@ -194,7 +197,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         status=status,
         reason=reason,
         is_baseline=variant == info.baseline,
-        is_rough=status == "contaminated" and bool(times),
+        is_rough=is_rough and bool(times),
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
         metrics=_metrics(status, judged),
         rss_peak=max((s.rss_peak for s in judged), default=0),

@@ -170,4 +170,4 @@ def test_the_report_has_every_row_with_its_reason(run: Run) -> None:
         assert re.search(rf"^(0\.9 )?{re.escape(variant)} ", text, re.MULTILINE)
     assert "ValueError: not today" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
-    assert {ranking.case for ranking in summary.rankings} == {"digits"}
+    assert summary.rankings == ()  # one seed tells nobody apart

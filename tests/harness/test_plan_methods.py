@@ -112,7 +112,7 @@ def test_seed_of_the_command_line_is_still_an_axis(planned: Planned) -> None:
 def test_the_title_says_what_is_trained(planned: Planned) -> None:
     assert {c.title for c in planned(table()).cells} == {"mlp on digits, 3 epochs at batch 32, uniform"}
     assert {c.title for c in planned(table("time-to-accuracy", epochs="1")).cells} == {
-        "mlp on digits, 1 epoch at batch 32, uniform, on cpp"
+        "mlp on digits, 1 epoch at batch 32, uniform, on cpp, to 0.9"
     }
 
 

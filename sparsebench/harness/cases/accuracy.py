@@ -60,7 +60,7 @@ def unsupported(order: Order, backend: Any) -> str | None:
     try:
         host.begin(recipe.epochs, max(1, len(splits.train.labels) // recipe.batch))
     except BudgetError as error:  # on the way there: this method's
-        return str(error)
+        return f"{host.name} prunes in steps, and there is no budget on its way to {host.sparsity:g}: {error}"
     return None
 
 
