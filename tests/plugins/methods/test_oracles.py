@@ -136,7 +136,7 @@ def exports_two_models(make: Callable[[], Any]) -> None:
 
 
 def without_compression_is_sgd(make: Callable[[], Any]) -> None:
-    """If the only compression comes before the last step, whose learning rate is nearly 0, the twin is the dense model."""
+    """If the only compression comes before the last step, whose rate is nearly 0, the twin is the dense model."""
     rare = {"warmup": 0.0, "last": 0.95, "finetune": 0.05, "phase": 1.0}
     _, host = trained(make, "acdc", 5, **rare)
     _, dense = trained(lambda: load_registry().create("methods", "dense"), "dense", 5)
