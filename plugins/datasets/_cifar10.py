@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Examples, Splits
+from sparsebench.builtin.datasets._images import examples_of, validating
+from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,6 @@ def load(root: Path | None = None) -> Splits:
     Any of the five training files will do, with any number of whole records: the validation set is every 10th image of
     those that are there. Raises `DatasetMissing`, or `DatasetCorrupt` naming the file that is not such records.
     """
-    import torch
 
     reason = missing(root)
     if root is None or reason:
@@ -47,12 +47,11 @@ def load(root: Path | None = None) -> Splits:
     test_images, test_labels = _read([root / FOLDER / TEST])
     if len(labels) < VALIDATION:
         raise DatasetCorrupt(f"{root / FOLDER}: {len(labels)} training images are too few; there must be {VALIDATION}")
-    validates = torch.zeros(len(labels), dtype=torch.bool)
-    validates[VALIDATION - 1 :: VALIDATION] = True
+    validates = validating(len(labels), VALIDATION)
     return Splits(
-        _examples(images[~validates], labels[~validates]),
-        _examples(images[validates], labels[validates]),
-        _examples(test_images, test_labels),
+        examples_of(images[~validates], labels[~validates]),
+        examples_of(images[validates], labels[validates]),
+        examples_of(test_images, test_labels),
         _note(len(labels), len(test_labels)),
     )
 
@@ -95,7 +94,3 @@ def _records(path: Path) -> int:
     if size == 0 or size % RECORD:
         raise DatasetCorrupt(f"{path}: {size} bytes are no whole number of records of {RECORD}; get the file again")
     return size // RECORD
-
-
-def _examples(images: Tensor, labels: Tensor) -> Examples:
-    return Examples(images.float().div_(255), labels.long())

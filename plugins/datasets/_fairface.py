@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Examples, Splits
+from sparsebench.builtin.datasets._images import examples_of, validating
+from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Splits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,12 +56,16 @@ def load(root: Path | None = None) -> Splits:
     path = _path(root)
     train, test = (_array(path, f"{part}_images", IMAGE) for part in ("train", "val"))
     tables, column = attributes(root), list(ATTRIBUTES).index(TASK)
-    validates = _validates(len(train))
+    validates = validating(len(train), VALIDATION)
     parts = (train[~validates], train[validates], test)
     for name, images, table in zip(Attributes._fields, parts, tables, strict=True):
         if len(images) != len(table):
             raise DatasetCorrupt(f"{path}: {len(table)} rows of attributes for {len(images)} images of {name}")
-    first, second, third = (_examples(images, table[:, column]) for images, table in zip(parts, tables, strict=True))
+    first, second, third = (
+        # Turned as bytes: a permuted float tensor would keep the channels last in memory.
+        examples_of(images.permute(0, 3, 1, 2).contiguous(), table[:, column].contiguous())
+        for images, table in zip(parts, tables, strict=True)
+    )
     return Splits(first, second, third)
 
 
@@ -71,7 +76,7 @@ def attributes(root: Path | None = None) -> Attributes:
     """
     path = _path(root)
     train, test = (_table(path, f"{part}_attributes") for part in ("train", "val"))
-    validates = _validates(len(train))
+    validates = validating(len(train), VALIDATION)
     return Attributes(train[~validates], train[validates], test)
 
 
@@ -106,16 +111,3 @@ def _array(path: Path, name: str, shape: tuple[int, ...]) -> Tensor:
         raise DatasetCorrupt(f"{path}: {name} is {array.dtype} {list(array.shape)}, not uint8 "
                              f"{['n', *shape]} of {VALIDATION} or more".replace("'", ""))  # fmt: skip
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def _validates(count: int) -> Tensor:
-    import torch
-
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[VALIDATION - 1 :: VALIDATION] = True
-    return chosen
-
-
-def _examples(images: Tensor, labels: Tensor) -> Examples:
-    # Turned as bytes: a permuted float tensor would keep the channels last in memory.
-    return Examples(images.permute(0, 3, 1, 2).contiguous().float().div_(255), labels.contiguous())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsebench.builtin.datasets._idx import read_idx
-from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Examples, Splits
+from sparsebench.builtin.datasets._images import examples_of, validating
+from sparsebench.plugin import DatasetCorrupt, DatasetMissing, Splits
 
 VALIDATION = 12  # every 12th training image validates: 5,000 of 60,000, so that the test set chooses nothing
 PARTS = (("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -30,16 +31,15 @@ class IdxDataset:
         Raises `DatasetMissing` when the files are nowhere, `DatasetCorrupt` naming the file that cannot be
         read. Files of the user are read as they are (a recompressed copy is fine); downloads are checksummed.
         """
-        import torch
 
         folder = self._folder(root) or self._download(root)
         (images, labels), (test_images, test_labels) = (self._read(folder, *part) for part in PARTS)
-        validates = torch.zeros(len(labels), dtype=torch.bool)
-        validates[VALIDATION - 1 :: VALIDATION] = True
+        images, test_images = images.unsqueeze(1), test_images.unsqueeze(1)
+        validates = validating(len(labels), VALIDATION)
         return Splits(
-            _examples(images[~validates], labels[~validates]),
-            _examples(images[validates], labels[validates]),
-            _examples(test_images, test_labels),
+            examples_of(images[~validates], labels[~validates]),
+            examples_of(images[validates], labels[validates]),
+            examples_of(test_images, test_labels),
         )
 
     def missing(self, root: Path | None = None) -> str | None:
@@ -97,10 +97,6 @@ class IdxDataset:
 
 def _may_download() -> bool:
     return os.environ.get("SPARSEBENCH_DOWNLOAD") == "1"
-
-
-def _examples(images, labels) -> Examples:  # type: ignore[no-untyped-def]  # tensors, but torch is not imported here
-    return Examples(images.unsqueeze(1).float().div_(255), labels.long())
 
 
 # The digests of MNIST are SHA-256 of the original files; for Fashion-MNIST its authors publish MD5.
