@@ -87,3 +87,34 @@ def test_the_comparison_fails_for_one_wrong_column() -> None:
     expected[:, 3] *= -1
     with pytest.raises(AssertionError):
         torch.testing.assert_close(run(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.benchmark(min_rounds=3, max_time=0.03, warmup=True, warmup_iterations=1)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("what", ["first-step", "step", "set_values", "dense-forward"])
+def test_cost_around_the_kernel(benchmark: Any, what: str, size: tuple[int, int, int]) -> None:
+    """At 0.9. Binding for both directions is first-step less step: what only backward needs is made when it is met."""
+    out_features, in_features, batch = size
+    problem = Problem(op="linear", out_features=out_features, in_features=in_features, batch=batch, sparsity=0.9)
+    torch.manual_seed(0)
+    dense, x = torch.randn(out_features, in_features), torch.randn(batch, in_features)
+    weight = SparseWeight.from_dense(dense, torch.rand(dense.shape) >= 0.9)
+    grad_output, backend = torch.randn(batch, out_features), CppBackend()
+    kernel = backend.bind(problem, weight)
+
+    def step(kernel: Any) -> Any:
+        kernel.forward(x)
+        kernel.backward(x, grad_output)
+        return kernel
+
+    step(kernel)
+    if what == "first-step":
+        kernel = benchmark(lambda: step(backend.bind(problem, weight)))
+    elif what == "step":
+        benchmark(step, kernel)
+    elif what == "set_values":
+        benchmark(kernel.set_values, 2 * weight.values)
+    else:
+        benchmark(torch.nn.functional.linear, x, dense)
+    scale = 2.0 if what == "set_values" else 1.0
+    torch.testing.assert_close(kernel.forward(x), scale * (x @ weight.to_dense().t()), rtol=1e-4, atol=1e-3)
