@@ -98,9 +98,11 @@ class BackendSpec:
 class MethodSpec:
     """A pruning or sparse-training method; `source` is the paper and its section.
 
-    `kind` says when it decides: "none" (it never prunes: the baseline), "fixed" (before training), "one-shot" (after
-    it), "gradual", "alternating", "dynamic" (in its course). `needs` are words of `sparsebench.pruning.contract.NEEDS`.
+    `kind` says when it decides: "none" (it never prunes: the baseline), "control" (it never prunes, and changes values),
+    "fixed" (before training), "one-shot" (after it), "gradual", "alternating", "dynamic", "optimizer", "reparametrised"
+    (in its course), "rounds" (in several). `needs` are words of `sparsebench.pruning.contract.NEEDS`.
     `parameters` are the options of its name with their defaults, text, numbers or bools: gmp@regrow=true.
+    `proof` is how it is known to be right, beside the host's rules, and `cost` what it takes beyond a plain training.
     """
 
     name: str
@@ -110,7 +112,14 @@ class MethodSpec:
     source: str
     needs: frozenset[str] = frozenset()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    proof: str = ""
+    cost: str = ""
     api: int = API
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it ever drops a weight: what does not runs once, beside what the others are compared with."""
+        return self.kind not in ("none", "control")
 
 
 @dataclass(frozen=True, kw_only=True)

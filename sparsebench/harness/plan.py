@@ -118,7 +118,7 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
             if name not in table:
                 table[name] = _found(registry, kind, name, cell, asked)
         if cell.case.by_method:  # what never prunes runs once, not at every sparsity
-            names = [name for name in names if (table[name][0].spec.kind == "none") == cell.is_reference]
+            names = [name for name in names if table[name][0].spec.prunes != cell.is_reference]
         if names:
             plan.cells.append(cell)
             plan.variants[cell.key] = names

@@ -126,8 +126,8 @@ def _trained(make: Callable[[], Any], spec: Any, check: MethodCheck, resumed: bo
         result = _train(host, check, file)
         exports = host.export()
         _look_at(exports, host, Path(folder))
-    if spec.kind == "none" and sparsity_of(host.masks) > 0:
-        raise InvariantError("final-budget", f"method {spec.name} is of the kind 'none' and prunes")
+    if not spec.prunes and sparsity_of(host.masks) > 0:
+        raise InvariantError("final-budget", f"method {spec.name} is of the kind {spec.kind!r} and prunes")
     assert result.steps > 0
     return {f"{name}: {key}": tensor for name, state in exports.items() for key, tensor in state.items()}
 
@@ -151,7 +151,7 @@ def _host(make: Callable[[], Any], spec: Any, check: MethodCheck) -> Host:
     model, splits = _model(check), _splits(check)
     kernels = Kernels(_any_backend(), splits.train.inputs[:16]) if check.kernels else None
     return Host(
-        model, make(), Even(check.scope), sparsity=0.0 if spec.kind == "none" else check.sparsity,
+        model, make(), Even(check.scope), sparsity=check.sparsity if spec.prunes else 0.0,
         exclude=check.exclude, name=spec.name, needs=spec.needs, parameters=dict(spec.parameters), kernels=kernels,
         calibration=Calibration(*splits.train, count=64, batch=16), strict=True,
     )  # fmt: skip

@@ -9,10 +9,10 @@ from itertools import repeat
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from sparsebench.errors import TrainingError
+from sparsebench.pruning.loss import cross_entropy
 from sparsebench.training.data import Examples
 from sparsebench.training.diagnosis import first_not_finite
 
@@ -86,7 +86,7 @@ class StepRunner:
     def _closure(self, batch: Examples) -> float:
         self._lap("mask")
         with torch.enable_grad():
-            loss = F.cross_entropy(self.model(batch.inputs), batch.labels)
+            loss = cross_entropy(self.model(batch.inputs), batch.labels)
             self.loss = loss.item()
             if not abs(self.loss) < float("inf"):
                 where = first_not_finite(self.model, batch.inputs)

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsebench.nn import sparse_layers, sparsify
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.plugin import Backend
+from sparsebench.pruning.loss import cross_entropy
 from sparsebench.tolerance import MODEL_TOLERANCE
 from sparsebench.training.data import Examples
 from sparsebench.verify import Finding, compare_models, poisoned_memory
@@ -40,7 +40,7 @@ def observe(
         if gradients:
             model.zero_grad()
             logits = model(batch.inputs.to(dtype))
-            F.cross_entropy(logits, batch.labels).backward()
+            cross_entropy(logits, batch.labels).backward()
             seen = {"logits": [logits.detach()], **seen, "gradients": list(_gradients(model, masks))}
         return seen
     finally:
