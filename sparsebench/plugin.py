@@ -98,7 +98,7 @@ class BackendSpec:
 class MethodSpec:
     """A pruning or sparse-training method; `source` is the paper and its section.
 
-    `kind` says when it decides: "none" (it never prunes: the baseline), "control" (it never prunes, and changes values),
+    `kind` says when it decides: "none" (it never prunes: the baseline), "control" (nor does it: it changes values),
     "fixed" (before training), "one-shot" (after it), "gradual", "alternating", "dynamic", "optimizer", "reparametrised"
     (in its course), "rounds" (in several). `needs` are words of `sparsebench.pruning.contract.NEEDS`.
     `parameters` are the options of its name with their defaults, text, numbers or bools: gmp@regrow=true.
