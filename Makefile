@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup bench test lint types pytest fuzz fuzz-sanitized peers wheel clean
+.PHONY: help setup bench test lint types pytest fuzz fuzz-sanitized peers tables wheel clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -58,6 +58,9 @@ peers: $(INSTALLED) ## add sparseprop, the peer that does not install plainly
 		$(BIN)/pip install --quiet --no-cache-dir --no-build-isolation --no-deps sparseprop==0.1.14 || \
 		echo "sparseprop did not build (reason above); the other peers are installed, its rows will be skipped" >&2
 	$(BIN)/sparsebench list backends
+
+tables: $(INSTALLED) ## write the tables of docs/methods.md anew, from the plugins
+	$(BIN)/python docs/tables.py
 
 wheel: $(INSTALLED) ## the wheel, in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -15,5 +15,7 @@ def sparsebench_methods() -> list[MethodSpec]:
             load="sparsebench.builtin.methods._dense:Dense",
             kind="none",
             source="none: the control of every comparison",
+            proof="is plain training bit for bit",
+            cost="none",
         )
     ]

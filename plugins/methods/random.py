@@ -15,5 +15,7 @@ def sparsebench_methods() -> list[MethodSpec]:
             load="sparsebench.builtin.methods._random:Random",
             kind="one-shot",
             source='the control "random" of Blalock et al., "What is the state of neural network pruning?", MLSys 2020',
+            proof="exact counts; every weight is as likely as any other",
+            cost="none",
         )
     ]

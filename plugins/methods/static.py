@@ -15,5 +15,7 @@ def sparsebench_methods() -> list[MethodSpec]:
             load="sparsebench.builtin.methods._static:Static",
             kind="fixed",
             source='the baseline "Static" of Evci et al., "Rigging the lottery", ICML 2020, section 4',
+            proof="exact counts; a mask does not depend on other layers; equals training under a fixed mask",
+            cost="none",
         )
     ]

@@ -30,6 +30,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives 
     "suites": ("name", "cases", "summary"),
     "plugins": ("name", "version", "offers", "status", "error"),
 }
+PAGE_COLUMNS: dict[str, tuple[str, ...]] = {  # of --markdown, which has room
+    "methods": ("name", "kind", "summary", "parameters", "source", "proof", "cost"),
+}
 NEXT = {
     "backends": "sparsebench check NAME, or run suite-smoke --backend NAME",
     "suites": "sparsebench run NAME --dry-run",
@@ -56,9 +59,10 @@ def _kind(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 @click.command("list", epilog=EPILOG)
 @click.argument("kind", metavar="|".join(COLUMNS), callback=_kind)
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, each with `name`.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="A table for a page; of methods with proof and cost.")
 @click.option("--plugin", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
               help="Also look into this Python file.")  # fmt: skip
-def command(kind: str, as_json: bool, files: tuple[Path, ...]) -> None:
+def command(kind: str, as_json: bool, as_markdown: bool, files: tuple[Path, ...]) -> None:
     """Show which backends, methods, allocators, models, data sets, suites or plugins are here.
 
     Nothing that is listed gets imported: what is missing is read from what each plugin says it needs.
@@ -66,6 +70,8 @@ def command(kind: str, as_json: bool, files: tuple[Path, ...]) -> None:
     rows = suites() if kind == "suites" else _found(kind, files)
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=_plain))
+    elif as_markdown:
+        click.echo(markdown(rows, PAGE_COLUMNS.get(kind, COLUMNS[kind])))
     else:
         click.echo(table(rows, COLUMNS[kind]))
         click.echo(f"\nNext: {NEXT.get(kind, f'sparsebench list {kind} --json')}")
@@ -127,6 +133,17 @@ def table(rows: list[Row], columns: tuple[str, ...]) -> str:
     cells = [[_text(row.get(column)) for column in columns] for row in rows]
     widths = _widths(cells, columns)
     return tabulate(cells, [*columns], tablefmt="simple", maxcolwidths=widths, disable_numparse=True)
+
+
+def markdown(rows: list[Row], columns: tuple[str, ...]) -> str:
+    """The same as a table for a page: names as code, a row on one line."""
+    cells = [[_cell(column, row.get(column)) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ([*columns], ["---"] * len(columns), *cells))
+
+
+def _cell(column: str, value: object) -> str:
+    text = _text(value).replace("|", "\\|")
+    return f"`{text}`" if text and column in ("name", "parameters") else text
 
 
 def _widths(cells: list[list[str]], columns: tuple[str, ...]) -> list[int | None]:

@@ -33,6 +33,7 @@ NEEDS: Mapping[str, str] = {
 
 # Functions that a method must have because of what it needs.
 ANSWERED: Mapping[str, str] = {"dense_grads": "wants_dense_grads", "closure": "step", "rounds": "rounds"}
+CALIBRATED = frozenset({"calibration", "sample_grads"})  # needs that take training examples
 
 
 class NM(NamedTuple):

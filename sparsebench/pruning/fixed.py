@@ -22,15 +22,16 @@ def fixed_masks(
     seed: int,
     exclude: Collection[str] = (),
     parameters: Mapping[str, Any] | None = None,
+    needs: Collection[str] = (),
 ) -> dict[str, Tensor]:
     """One bool mask for every prunable weight, by parameter name.
 
     The model is not changed: see `apply_masks`. Raises `UsageError` for a sparsity outside [0, 1), a name in `exclude`
-    that is no layer, or a method that decides in the course of a training; `BudgetError` when the target cannot be
-    met; `PluginError` when the method or the allocator breaks the contract.
+    that is no layer, or a method that decides in the course of a training or from examples; `BudgetError` when the
+    target cannot be met; `PluginError` when the method or the allocator breaks the contract.
     """
     host = Host(copy.deepcopy(model), method, allocator, sparsity=sparsity, seed=seed, exclude=exclude,
-                parameters=parameters)  # fmt: skip
+                parameters=parameters, needs=needs)  # fmt: skip
     host.begin()
     if host.updates == 0:
         try:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from sparsebench.errors import BudgetError, InvariantError, UsageError
 from sparsebench.pruning.calibration import Calibration
 from sparsebench.pruning.context import Context
-from sparsebench.pruning.contract import ANSWERED, NEEDS, Event, StateDict, Update, offers
+from sparsebench.pruning.contract import ANSWERED, CALIBRATED, NEEDS, Event, StateDict, Update, offers
 from sparsebench.pruning.holding import Holding
 from sparsebench.pruning.invariants import pure_evaluation, untouched
 from sparsebench.pruning.kernels import Kernels
@@ -75,6 +75,11 @@ class Host:
         for need, function in ANSWERED.items():
             if need in self.needs and offers(method, function) is None:
                 raise UsageError(f"method {self.name} needs {need!r} and has no {function}(); add it")
+        if calibration is None and (wanting := sorted(self.needs & CALIBRATED)):
+            raise UsageError(
+                f"method {self.name} needs {wanting[0]!r}, and there are no calibration examples here; "
+                "use it in an accuracy case"
+            )
         self._on_event: Callable[[Event, Context], Update | None] | None = offers(method, "on_event")
         self.parameters = dict(parameters or {})
         self.calibration, self.strict = calibration, strict

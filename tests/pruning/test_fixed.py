@@ -191,3 +191,9 @@ def test_the_records_of_the_context_cannot_be_written() -> None:
     for method in (Grabs(), Raises()):
         with pytest.raises(TypeError, match="mappingproxy"):
             fixed_masks(net(), method, Even(), 0.9, seed=0)
+
+
+@pytest.mark.parametrize("need", ["calibration", "sample_grads"])
+def test_a_method_that_needs_examples_is_refused_before_any_work(need: str) -> None:
+    with pytest.raises(UsageError, match=f"needs '{need}', and there are no calibration examples.*accuracy case"):
+        fixed_masks(net(), LargestAfter(), Even(), 0.9, seed=0, needs=[need])

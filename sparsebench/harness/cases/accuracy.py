@@ -19,6 +19,7 @@ from sparsebench.harness.cases.observing import compare_twin
 from sparsebench.nn import Choice, choose
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.pruning.calibration import Calibration
+from sparsebench.pruning.contract import CALIBRATED
 from sparsebench.pruning.export import check_export
 from sparsebench.pruning.host import Host
 from sparsebench.pruning.kernels import Kernels
@@ -103,7 +104,7 @@ def host_of(order: Order, model: nn.Module, splits: Splits, kernels: Kernels | N
     p, entry = order.parameters, order.entries["method"]
     needs = entry.spec.needs
     calibration = None
-    if needs & {"calibration", "sequential", "sample_grads"}:
+    if needs & CALIBRATED:
         calibration = Calibration(splits.train.inputs, splits.train.labels, seed=int(p["seed"]))
     return Host(
         model, order.made("method"), order.made("allocator"), sparsity=float(p["sparsity"]), seed=int(p["seed"]),

@@ -75,7 +75,7 @@ def _masks(order: Order, model: nn.Module) -> dict[str, Tensor]:
     method, allocator = order.made("method"), order.made("allocator")
     return fixed_masks(
         model, method, allocator, float(p["sparsity"]), int(p["seed"]), p.get("exclude", ()),
-        order.options.get("method"),
+        order.options.get("method"), order.entries["method"].spec.needs,
     )  # fmt: skip
 
 
