@@ -50,6 +50,7 @@ EPILOG = """\
 Examples:
   sparsebench doctor
   sparsebench doctor --json | jq .load
+  sparsebench doctor --aa 20               false alarms and power of verdicts here; 200 takes half an hour
 
 Next: sparsebench run suite-smoke
 """
@@ -57,10 +58,21 @@ Next: sparsebench run suite-smoke
 
 @click.command("doctor", epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One flat object; `advice` is a list.")
-def command(as_json: bool) -> None:
+@click.option(
+    "--aa",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Compare kernels with themselves N times: are verdicts right here?",
+)
+def command(as_json: bool, aa: int | None) -> None:
     """Say what this machine is: cores, instruction sets, memory, clock, libraries; what it can do at most,
     in multiply-adds and bytes per second; and what would make timings steadier, in order of effect.
     Changes nothing. Takes seconds: a process imports torch, another measures."""
+    if aa is not None:
+        from sparsebench.cli.doctor_aa import measure
+
+        measure(aa, as_json)
+        return
     known = facts(load_registry())
     known["advice"] = advise(known)
     if as_json:

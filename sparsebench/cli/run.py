@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sparsebench.cli.exit_codes import exit_code_of_statuses
+from sparsebench.cli.progress import Progress, interruptible, planning
 from sparsebench.errors import UsageError
 
 if TYPE_CHECKING:
-    from sparsebench.harness.cells import Cell
     from sparsebench.harness.session import Session
     from sparsebench.runs.records import Sample
 
@@ -32,7 +28,6 @@ Examples:
 
 Next: sparsebench report latest --format markdown
 """
-SAY_SECONDS = 20.0  # between lines of progress where there is no terminal
 PLUGIN_LEFT_OUT = 4  # of a --plugin FILE: the run goes on without it, and has failed
 FORMATS = ("table", "markdown", "json")
 SELECTING = (
@@ -103,7 +98,7 @@ def command(
     if download:
         os.environ["SPARSEBENCH_DOWNLOAD"] = "1"  # the workers that load data sets inherit it
     limits = Limits(seconds, None if gib is None else int(gib * 2**30))
-    with _interruptible(), _planning(style):
+    with interruptible(), planning(style):
         if resume is not None:
             from sparsebench.cli.find import find_run
 
@@ -130,7 +125,7 @@ def _run(session: Session, style: str) -> int:
         for problem in writer.problems:
             click.echo(f"sparsebench: {problem}", err=True)
         try:
-            with _interruptible(), _Progress() as progress:
+            with interruptible(), Progress() as progress:
                 Runner(session.plan, writer, progress, session.limits).run()
         except KeyboardInterrupt:
             interrupted = True
@@ -201,77 +196,3 @@ def _shard(text: str | None) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UsageError(f"--shard {text}: write I/N with 1 <= I <= N, as in --shard 1/4")
     return (int(index), int(count))
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: workers gone, everything measured kept."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _planning(style: str) -> Iterator[None]:
-    """A sign of life while plugins are asked what they can do."""
-    if not sys.stderr.isatty() or style == "json":
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("asking every backend what it can do …"):
-        yield
-
-
-class _Progress:
-    """A listener that shows how far the run is, on stderr: a bar on a terminal, a line for each block elsewhere."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.live = sys.stderr.isatty()
-        self.block = -1
-        self.said = 0.0
-        self.bar = Progress(
-            TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True, disable=not self.live,
-        )  # fmt: skip
-
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
-
-    def begin(self, total: int, done: int) -> None:
-        """How much there is."""
-        self.total, self.finished = total, done
-        self.task = self.bar.add_task("starting", total=total, completed=done)
-
-    def cell(self, cell: Cell, block: int) -> None:
-        """What is measured now."""
-        axes = [f"{key} {cell.axes[key]:g}" for key in ("sparsity", "seed") if cell.case.by_method]
-        what = " ".join([cell.case.name, *axes])
-        self.bar.update(self.task, description=f"block {block + 1}: {what}")
-        if not self.live and (block != self.block or time.monotonic() - self.said > SAY_SECONDS):
-            self.block = block
-            self._say(f"; now {what}")
-
-    def _say(self, more: str = "") -> None:
-        self.said = time.monotonic()
-        click.echo(f"block {self.block + 1}: {self.finished} of {self.total} measurements done{more}", err=True)
-
-    def done(self, samples: Sequence[Sample]) -> None:
-        """One more."""
-        self.finished += 1
-        if not self.live and time.monotonic() - self.said > SAY_SECONDS:
-            self._say()
-        self.bar.update(self.task, advance=1)

@@ -87,18 +87,24 @@ class Crew:
         rest = [core for core in self.everywhere if core not in self.cores]
         if self.threads == 1 and rest:
             os.sched_setaffinity(0, rest)  # the parent watches from another core
+        self.servers: dict[str, Server] = {}
         try:
-            self.server = Server(self.environment, self.preload)
+            for python in dict.fromkeys(["", *self.plan.pythons.values()]):
+                self.servers[python] = Server(self.environment, self.preload, python)
         except BaseException:
-            os.sched_setaffinity(0, self.everywhere)
+            self._close()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.server.close()
-        os.sched_setaffinity(0, self.everywhere)
+        self._close()
         for log in (self.folder / "output").glob(f"*.block{self.block}.txt"):
             _cut(log)
+
+    def _close(self) -> None:
+        for server in self.servers.values():
+            server.close()
+        os.sched_setaffinity(0, self.everywhere)
 
     def ask(self, variant: str, request: dict[str, Any], seconds: float | None = None) -> Any:
         """Ask the variant's worker; on a failure the worker is gone and `Failure` is raised.
@@ -110,12 +116,13 @@ class Crew:
         except Failure as failure:
             began = variant in self.workers
             self.dismiss(variant)
-            if not self.server.lost():
+            python = self.plan.pythons.get(variant, "")
+            if not self.servers[python].lost():
                 raise
             for other in list(self.workers):
                 self.dismiss(other)  # it died with the server, but what its plugin started did not
-            self.server.close()
-            self.server = Server(self.environment, self.preload)
+            self.servers[python].close()
+            self.servers[python] = Server(self.environment, self.preload, python)
             raise ServerLost(failure.status, failure.reason if began else NOBODY) from None
 
     def dismiss(self, variant: str) -> None:
@@ -139,7 +146,7 @@ class Crew:
         entries = {part: entry_to_wire(_kind(part), entry) for part, (entry, _) in parts.items()}
         return {
             "kind": cell.kind,
-            "parameters": {**cell.parameters},
+            "parameters": {**cell.parameters, "threads": self.plan.threads.get(variant, cell.threads)},
             "entries": entries,
             "oracle": str(self.oracle(cell)),
             "models": str(self.folder / "models" / model_name(cell, variant)) if self.plan.keep_models else "",
@@ -166,10 +173,13 @@ class Crew:
 
     def _worker(self, variant: str) -> Worker:
         if variant not in self.workers:
-            cores = self.cores if variant != HOST else self.everywhere
+            threads = self.plan.threads.get(variant, self.threads)
+            cores = self.cores if threads == self.threads else worker_cores(self.everywhere, self.block, threads)
+            if variant == HOST:
+                cores, threads = self.everywhere, len(self.everywhere)
             files = LONGEST_FILE if variant != HOST else -1  # oracles may be large
-            threads = self.threads if variant != HOST else len(cores)
-            worker = self.server.fork(self._log(variant), cores, threads, self.memory, files)
+            server = self.servers[self.plan.pythons.get(variant, "")]
+            worker = server.fork(self._log(variant), cores, threads, self.memory, files)
             self.workers[variant] = worker
             if variant in self.plan.backends:
                 entry, options = self.plan.backends[variant]

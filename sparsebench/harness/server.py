@@ -47,11 +47,14 @@ class ServerLost(Failure):
 class Server:
     """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
 
-    def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
-        """Start it with `environment` laid over the inherited one and `preload` imported; raises `RunError`."""
+    def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = (), python: str = "") -> None:
+        """Start it with `environment` laid over the inherited one and `preload` imported; raises `RunError`.
+
+        `python` is the interpreter of another environment, whose sparsebench must speak as this one does.
+        """
         ours, theirs = socket.socketpair()
         self.socket, self.broken = ours, False
-        command = [sys.executable, "-P", "-m", "sparsebench.harness.worker"]
+        command = [python or sys.executable, "-P", "-m", "sparsebench.harness.worker"]
         with theirs:
             self.process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid()), *preload],
@@ -61,13 +64,19 @@ class Server:
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         try:
-            wire.receive(ours, time.monotonic() + START_SECONDS)
+            spoken = wire.receive(ours, time.monotonic() + START_SECONDS).get("protocol", 1)
         except (wire.Closed, wire.Late, wire.Garbled):
             self.close()
             raise RunError("the fork server did not start; what it printed stands above") from None
         except BaseException:  # Ctrl-C while torch is imported
             self.close()
             raise
+        if spoken != wire.PROTOCOL:
+            self.close()
+            raise RunError(
+                f"the workers of {python} speak version {spoken} of the protocol and this is version {wire.PROTOCOL}; "
+                "compare revisions that are closer to each other"
+            )
 
     def lost(self) -> bool:
         """Whether somebody killed it, or it cannot be talked to."""

@@ -16,6 +16,7 @@ from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Limits, environment, probe, worker_cores
 from sparsebench.harness.plan import Plan, Selection, make_plan
 from sparsebench.harness.runner import Listener, Runner, check_resumable, new_folder, new_info
+from sparsebench.harness.sides import duel_plan, side_of
 from sparsebench.harness.suite import load_suite, parse_suite
 from sparsebench.host import cores_allowed
 from sparsebench.registry import Registry, load_registry
@@ -94,6 +95,23 @@ def plan_run(
     plan.keep_models = keep_models
     probe(plan, limits)
     options = {"selection": _plain(selection), "files": files, "keep_models": keep_models}
+    return Session(plan, registry, options, limits, out)
+
+
+def plan_duel(
+    suite: str,
+    a: str,
+    b: str,
+    selection: Selection,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+    out: Path | None = None,
+) -> Session:
+    """The session of an `ab`; raises `UsageError` before any measurement, `RunError` if a revision cannot be run."""
+    sides = [side_of(text) for text in (a, b)]
+    registry = load_registry()
+    plan = duel_plan(load_suite(suite), sides, registry, selection)
+    probe(plan, limits)
+    options = {"ab": [a, b], "selection": _plain(selection), "files": [side.file for side in sides if side.file]}
     return Session(plan, registry, options, limits, out)
 
 

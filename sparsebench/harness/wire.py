@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+PROTOCOL = 1  # of what parent and workers say to each other; revisions of this project are compared only within one
 _HEAD = struct.Struct("!I")
 
 _LONGEST = 1 << 28  # bytes of one message; the largest real ones list the cells of a suite

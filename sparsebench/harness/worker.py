@@ -34,7 +34,7 @@ def main() -> None:
 
     for module in sys.argv[3:]:
         import_module(module)
-    wire.send(control, {"ready": os.getpid()})
+    wire.send(control, {"ready": os.getpid(), "protocol": wire.PROTOCOL})
     while True:
         try:
             request, descriptor = wire.receive_with_descriptor(control)

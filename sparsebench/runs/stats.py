@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from statistics import median
 
-__all__ = ["geometric_mean", "hodges_lehmann", "hodges_lehmann_two", "median", "rank_sum_c", "signed_rank_c"]
+__all__ = [
+    "binomial_interval", "geometric_mean", "hodges_lehmann", "hodges_lehmann_two", "median", "rank_sum_c",
+    "signed_rank_c",
+]  # fmt: skip
 
 Interval = tuple[float, float, float]  # estimate, low, high
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle value, or the mean of the two in the middle; `ValueError` if there is none."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if not ordered:
+        raise ValueError("a median needs at least one value")
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 @lru_cache(maxsize=256)
@@ -78,3 +89,23 @@ def _centre(ordered: Sequence[float], c: int) -> Interval:
 def geometric_mean(ratios: Sequence[float]) -> float:
     """exp of the mean log of positive ratios."""
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+
+
+def binomial_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
+    """The exact interval of a probability of which `hits` of `trials` came out (Clopper & Pearson 1934)."""
+    low = _root(lambda p: 1 - _binomial_cdf(hits - 1, trials, p) - alpha / 2) if hits else 0.0
+    high = _root(lambda p: alpha / 2 - _binomial_cdf(hits, trials, p)) if hits < trials else 1.0
+    return low, high
+
+
+def _binomial_cdf(k: int, n: int, p: float) -> float:
+    return math.fsum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+
+
+def _root(rising: Callable[[float], float]) -> float:
+    """Where a rising function on [0, 1] crosses 0."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2

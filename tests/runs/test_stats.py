@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from sparsebench.runs.stats import (
+    binomial_interval,
     geometric_mean,
     hodges_lehmann,
     hodges_lehmann_two,
@@ -95,3 +96,10 @@ def test_twin_a_range_of_differences_of_medians_does_not_cover():
 
 def test_the_one_sample_interval_covers_what_it_says():
     assert 0.985 <= _coverage(lambda x, y: hodges_lehmann([b - a for a, b in zip(x, y, strict=True)])[1:]) <= 1
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 200), (2, 200), (60, 60), (55, 60), (1, 1), (100, 240)])
+def test_the_interval_of_a_share_is_that_of_scipy(hits: int, trials: int) -> None:
+    low, high = binomial_interval(hits, trials)
+    exact = stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high), abs=1e-9)

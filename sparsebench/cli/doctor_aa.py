@@ -1,0 +1,56 @@
+"""`sparsebench doctor --aa N`: how often verdicts are wrong here, and how often they find what is planted."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+from sparsebench.registry import load_registry
+
+
+def measure(comparisons: int, as_json: bool) -> None:
+    """Measure, saying how far it is, and print rates with their exact 95 % intervals."""
+    from sparsebench.cli.progress import interruptible
+    from sparsebench.harness.aa import Trust, trials
+
+    trust, began = Trust(), time.monotonic()
+    try:
+        with interruptible():
+            for trust in trials(comparisons, load_registry()):
+                spent = time.monotonic() - began
+                left = spent / trust.comparisons * (comparisons - trust.comparisons)
+                click.echo(f"{trust.comparisons} of {comparisons} comparisons, {trust.false_alarms} false alarms; "
+                           f"{spent / 60:.1f} min, about {left / 60:.0f} to go", err=True)  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo("interrupted: what follows is of the experiments that ended", err=True)
+    known = {**trust.facts(), "minutes": round((time.monotonic() - began) / 60, 2)}
+    click.echo(json.dumps(known, indent=2) if as_json else _told(known))
+    sys.stdout.flush()
+
+
+def _told(known: dict[str, object]) -> str:
+    alarm, power = known["false_alarm_interval"], known["power_interval"]
+    lines = [
+        f"a kernel against itself     {known['comparisons']} comparisons: {known['false_alarms']} false alarms "
+        f"({_percent(known['false_alarm_rate'])}, 95 % interval {_span(alarm)}), {known['same']} same, "
+        f"{known['inconclusive']} inconclusive",
+        f"slower by {known['planted_percent']} %               {known['trials']} trials: {known['found_slower']} "
+        f"found slower ({_percent(known['power'])}, 95 % interval {_span(power)}), {known['called_faster']} "
+        f"called faster, {known['undecided']} undecided",
+        f"took                        {known['minutes']} minutes, {known['blocks']} blocks",
+    ]
+    if known["failed"]:
+        lines.append(f"failed                      {known['failed']} comparisons")
+    return "\n".join([*lines, "\nNext: sparsebench ab A B"])
+
+
+def _percent(share: object) -> str:
+    return f"{100 * float(str(share)):.1f} %"
+
+
+def _span(interval: object) -> str:
+    assert isinstance(interval, list)
+    return f"{_percent(interval[0])} to {_percent(interval[1])}"

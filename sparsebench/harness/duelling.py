@@ -1,0 +1,61 @@
+"""`ab`: blocks of two variants until every cell is decided, or the last look has been taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsebench.harness.cells import Cell
+from sparsebench.harness.crew import Limits
+from sparsebench.harness.plan import Plan
+from sparsebench.harness.runner import Listener, Runner
+from sparsebench.runs.blocks import Rows, by_row
+from sparsebench.runs.duel import pairs, time_of
+from sparsebench.runs.records import Sample
+from sparsebench.runs.store import RunWriter
+from sparsebench.runs.verdicts import LOOKS, look
+
+DROPPED = 1.5  # times as many blocks as the last look needs: at most a third may be lost to other work
+
+
+class DuelRunner(Runner):
+    """A runner that stops measuring a cell once it is decided."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        writer: RunWriter,
+        listener: Listener,
+        limits: Limits | None = None,
+        looks: Sequence[int] = LOOKS,
+    ) -> None:
+        self.looks = looks
+        self.rows: Rows = by_row(writer.run.samples)
+        super().__init__(plan, writer, listener, limits)
+
+    def _missing(self, cell: Cell, number: int) -> list[str]:
+        """Both variants, or none: one without the other is no pair."""
+        missing = super()._missing(cell, number)
+        both = self.plan.variants[cell.key]
+        return missing if len(self.plan.running(cell)) == len(both) and not self._decided(cell, number) else []
+
+    def _decided(self, cell: Cell, number: int) -> bool:
+        """Whether a look at the blocks before this one has settled it; the same for a run that is resumed."""
+        names = self.plan.variants[cell.key]
+        if any((cell.key, name) in self.failed for name in names):
+            return True
+        a, b = ({n: s for n, s in self.rows.get((cell.key, v), {}).items() if n < number} for v in names)
+        values = pairs(a, b)
+        if number - len(values) > (DROPPED - 1) * self.looks[-1]:  # the machine is not quiet enough to say anything
+            return True
+        moments = [count for count in self.looks if count <= len(values)]
+        return any(look(values[:count], cell.case.margin, time_of(a), self.looks) for count in moments)
+
+    def _remember(self, sample: Sample) -> None:
+        super()._remember(sample)
+        for key, blocks in by_row([sample]).items():
+            self.rows.setdefault(key, {}).update(blocks)
+
+
+def most_blocks(looks: Sequence[int] = LOOKS) -> int:
+    """How many blocks there may be, those that are lost counted."""
+    return int(looks[-1] * DROPPED)

@@ -1,0 +1,50 @@
+"""A backend that is another one, slower by a known share: what a comparison must find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sparsebench.plugin import Kernel, Problem
+from sparsebench.registry import load_registry
+from sparsebench.weight import SparseWeight
+
+T = TypeVar("T")
+
+
+class Slowed:
+    """Every call of `inner`'s kernels takes `percent` % longer than it took, by waiting busily after it."""
+
+    def __init__(self, inner: str = "cpp", percent: float = 6.0) -> None:
+        entry, options = load_registry().find("backends", inner)
+        self.inner, self.share = entry.load()(**options), float(percent) / 100
+
+    def unsupported(self, problem: Problem) -> str | None:
+        """What the inner one says."""
+        reason: str | None = self.inner.unsupported(problem)
+        return reason
+
+    def bind(self, problem: Problem, weight: SparseWeight) -> Kernel:
+        """The inner kernel, held back."""
+        return _SlowedKernel(self.inner.bind(problem, weight), self.share)
+
+
+class _SlowedKernel:
+    def __init__(self, inner: Any, share: float) -> None:
+        self.inner, self.share = inner, share
+        self.set_values = inner.set_values
+
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        return self._longer(lambda: self.inner.forward(x, bias))
+
+    def backward(self, x: Any, grad_output: Any, needs: tuple[bool, bool] = (True, True), saved: Any = None) -> Any:
+        return self._longer(lambda: self.inner.backward(x, grad_output, needs))
+
+    def _longer(self, call: Callable[[], T]) -> T:
+        began = time.perf_counter_ns()
+        made = call()
+        until = began + (time.perf_counter_ns() - began) * (1 + self.share)
+        while time.perf_counter_ns() < until:
+            pass
+        return made

@@ -1,0 +1,78 @@
+"""What `ab` found: a line for every cell, the verdicts counted, and what was lost to other work on the machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from sparsebench.report._grid import fit, grid
+from sparsebench.report._layout import Footnotes, axes_text, wrap
+from sparsebench.report._numbers import ms, percent, percent_span
+from sparsebench.runs.duel import Duel
+from sparsebench.runs.verdicts import ALPHA
+
+ORDER = ("wrong", "failed", "slower", "faster", "inconclusive", "same")
+HEAD = ("case", "A", "B", "B against A", f"{100 * (1 - ALPHA):g} % interval", "blocks", "verdict")
+
+
+def table(duels: Sequence[Duel]) -> str:
+    """For a terminal, 100 columns wide."""
+    footnotes = Footnotes()
+    rows = _rows(duels, footnotes)
+    short = [[row[0], *row[3:]] for row in rows]
+    lines = [*_heading(duels), "", *fit([rows, short]), "", *footnotes.lines(), *_ending(duels)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def markdown(duels: Sequence[Duel]) -> str:
+    """The same for a page or a pull request."""
+    footnotes = Footnotes()
+    rows = grid(_rows(duels, footnotes), "pipe")
+    lines = [*_heading(duels), "", *rows, "", *footnotes.lines(), "", *_ending(duels)]
+    return "\n".join(lines) + "\n"
+
+
+def json(duels: Sequence[Duel]) -> str:
+    """All of it in full digits, an object for each cell."""
+    return msgspec.json.format(msgspec.json.encode(duels), indent=2).decode() + "\n"
+
+
+def _heading(duels: Sequence[Duel]) -> list[str]:
+    if not duels:
+        return ["no cell was compared"]
+    return [
+        f"A: {duels[0].a} · B: {duels[0].b}",
+        *wrap(
+            "B against A: its time over that of A, paired in rounds; above 0 is slower. Each case has its margin.",
+            indent=0,
+        ),
+    ]
+
+
+def _rows(duels: Sequence[Duel], footnotes: Footnotes) -> list[list[str]]:
+    rows = [list(HEAD)]
+    for duel in sorted(duels, key=lambda each: ORDER.index(each.verdict)):
+        judged = duel.judgement
+        rows.append(
+            [
+                f"{duel.case} {axes_text(duel.cell)}".strip(),
+                ms(duel.a_ms),
+                ms(duel.b_ms),
+                percent(judged.change) if judged else "",
+                percent_span(judged.low, judged.high) if judged else "",
+                str(judged.blocks) if judged else "",
+                f"{duel.verdict} {footnotes.mark(duel.reason)}".strip(),
+            ]
+        )
+    return rows
+
+
+def _ending(duels: Sequence[Duel]) -> list[str]:
+    counts = Counter(duel.verdict for duel in duels)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if verdict in counts)
+    blocks, rounds = sum(d.blocks_dropped for d in duels), sum(d.rounds_dropped for d in duels)
+    every = sum(d.rounds for d in duels)
+    lost = f"dropped because something else had the core: {rounds} of {every} rounds, {blocks} whole blocks"
+    return wrap(f"verdicts: {told or 'none'}", indent=0) + wrap(lost, indent=0)

@@ -1,0 +1,99 @@
+"""Two variants of one run, cell by cell: what `ab` asks after every block, and what its report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from sparsebench.runs.blocks import Rows, block_ns, by_row, log_ratios
+from sparsebench.runs.records import CellInfo, Sample, cell_key
+from sparsebench.runs.stats import median
+from sparsebench.runs.store import Run
+from sparsebench.runs.summary import FAILED, status_of
+from sparsebench.runs.verdicts import LOOKS, Judgement, judge_pairs
+
+EXIT_CODES = (("wrong", 3), ("failed", 4), ("slower", 1), ("inconclusive", 5))  # gravest first
+FAIL_ON = frozenset({"wrong", "failed", "slower"})
+
+
+class Duel(msgspec.Struct, frozen=True, kw_only=True):
+    """B against A in one cell. `verdict` is that of the judgement, or what kept the two from being compared."""
+
+    case: str
+    title: str
+    cell: dict[str, Any]
+    a: str
+    b: str
+    verdict: str  # faster, slower, same, inconclusive, wrong, failed
+    reason: str = ""
+    a_ms: float | None = None
+    b_ms: float | None = None
+    judgement: Judgement | None = None
+    blocks_dropped: int = 0  # whole blocks that something else on the machine spoiled
+    rounds_dropped: int = 0
+    rounds: int = 0
+
+
+def duels_of(run: Run) -> tuple[Duel, ...]:
+    """All cells of a run with two variants, in the order of its plan."""
+    rows = by_row(run.samples)
+    return tuple(duel(info, rows) for info in run.info.cells if len(info.variants) == 2)
+
+
+def duel(info: CellInfo, rows: Rows) -> Duel:
+    """One cell of it."""
+    a, b = info.variants
+    key = cell_key(info.case, info.cell)
+    sides = rows.get((key, a), {}), rows.get((key, b), {})
+    values, ns = pairs(*sides), time_of(sides[0])
+    both = [sample for side in sides for sample in side.values()]
+    verdict, reason = _standing(a, b, sides)
+    judged = judge_pairs(values, info.margin, ns) if values and not verdict else None
+    times = [time_of(side) / 1e6 or None for side in sides]
+    return Duel(
+        case=info.case, title=info.title, cell=info.cell, a=a, b=b, judgement=judged, reason=reason or _why(judged),
+        verdict=verdict or (judged.call if judged and judged.blocks >= LOOKS[0] else "inconclusive"),
+        a_ms=times[0], b_ms=times[1],
+        blocks_dropped=len({s.block for s in both if s.status == "contaminated"}),
+        rounds_dropped=sum(len(s.dropped) for s in sides[0].values()),
+        rounds=sum(len(s.t_ns) for s in sides[0].values()),
+    )  # fmt: skip
+
+
+def pairs(a: dict[int, Sample], b: dict[int, Sample]) -> list[float]:
+    """log(time of B / time of A), a value for every block in which both have a time, in their order."""
+    return [-value for value in log_ratios(a, b).values()]
+
+
+def time_of(side: dict[int, Sample]) -> float:
+    """Nanoseconds, the median over blocks; 0 if there are none."""
+    times = [ns for ns in map(block_ns, side.values()) if ns is not None]
+    return median(times) if times else 0.0
+
+
+def worst(duels: Iterable[Duel], fail_on: frozenset[str]) -> int:
+    """The exit code of the gravest verdict that `fail_on` names; 0 if there is none."""
+    seen = {each.verdict for each in duels} & fail_on
+    return next((code for verdict, code in EXIT_CODES if verdict in seen), 0)
+
+
+def _standing(a: str, b: str, sides: Sequence[dict[int, Sample]]) -> tuple[str, str]:
+    """What keeps the two from being compared, and why; nothing if both have times."""
+    for name, side in ((b, sides[1]), (a, sides[0])):
+        status, reason = status_of(side)
+        told = f"{name}: {status}" + (f": {reason}" if reason else "")
+        if status == "wrong" or status in FAILED:
+            return ("wrong" if status == "wrong" else "failed"), told
+        if status not in ("ok", "contaminated"):
+            return "inconclusive", told
+    return "", ""
+
+
+def _why(judged: Judgement | None) -> str:
+    if judged is None:
+        return "no block has a time of both"
+    if judged.blocks < LOOKS[0]:
+        return f"{judged.blocks} good blocks: a verdict needs {LOOKS[0]}"
+    return "the interval reaches across the margin" if judged.call == "inconclusive" else ""
