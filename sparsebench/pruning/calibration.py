@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sparsebench.errors import UsageError
+from sparsebench.pruning.weights import layer_of
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,60 @@ class Calibration:
     def inputs_of(self, model: nn.Module, layer: nn.Module) -> Iterator[Tensor]:
         """What `layer` gets from each batch in eval mode, as it comes: the model as it is now, earlier layers pruned.
 
-        A layer that is used twice gives two tensors a batch. Modes, statistics and random state stay as they are.
+        A layer that is used twice gives two tensors a batch. The first batch goes through the whole model, to see how
+        often that is; the others no further than the layer. Modes, statistics and random state stay as they are.
         """
         seen: list[Tensor] = []
-        handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
+        uses = 0
+
+        def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            inputs: Tensor = args[0] if args else kwargs["input"]
+            if len(seen) + 1 == uses:
+                seen.append(inputs.detach())
+                raise _Reached
+            seen.append(inputs.detach().clone())  # the rest of the model may write to it
+
+        handle = layer.register_forward_pre_hook(look, with_kwargs=True)
         try:
-            for inputs, _ in self.batches():
-                seen.clear()
-                model(inputs)
-                yield from seen
+            with _evaluating(model):
+                for inputs, _ in self.batches():
+                    seen.clear()
+                    with suppress(_Reached):
+                        model(inputs)
+                    uses = len(seen)
+                    yield from seen
         finally:
             handle.remove()
-            for module, mode in modes:
-                module.training = mode
+
+    @torch.no_grad()
+    def execution_order(self, model: nn.Module, names: Iterable[str]) -> list[str]:
+        """Names of weights in the order in which a forward first uses their layers; those it does not use come last."""
+        given = list(names)
+        order: dict[str, None] = {}
+        handles = [
+            layer_of(model, name).register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
+            for name in given
+        ]
+        try:
+            with _evaluating(model):
+                model(self.inputs[self.ids[:1]])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [*order, *(name for name in given if name not in order)]
+
+
+class _Reached(Exception):
+    """Ends a forward: what comes after the layer is not needed."""
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; every module has its own mode back after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -80,6 +80,111 @@ def test_a_layer_that_is_used_twice_gives_both(images: Splits) -> None:
     assert len(list(calibration(images, count=20, batch=10).inputs_of(model, layer))) == 4
 
 
+class Long(nn.Module):
+    """Layers that are used in another order than they were made in, one of them twice, and a count of what ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.last, self.first, self.unused, self.twice = (nn.Linear(6, 6) for _ in range(4))
+        self.ran: list[str] = []
+        for name, layer in self.named_children():
+            layer.register_forward_hook(lambda *_, name=name: self.ran.append(name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.twice(input=self.first(x))
+        x = self.twice(x)
+        y = self.last(x)
+        x.mul_(2)
+        return y + x
+
+
+def long_passes(model: nn.Module, name: str, batch: int) -> list[Tensor]:
+    inputs = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    examples = Calibration(inputs, torch.zeros(10), count=10, batch=batch)
+    return list(examples.inputs_of(model, model.get_submodule(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "after_the_first"),
+    [("first", []), ("twice", ["first", "twice"]), ("last", ["first", "twice", "twice"]),
+     ("unused", ["first", "twice", "twice", "last"])],
+)  # fmt: skip
+def test_a_forward_ends_where_the_layer_was_reached_for_the_last_time(name: str, after_the_first: list[str]) -> None:
+    model = Long()
+    uses = {"twice": 2, "unused": 0}.get(name, 1)
+    assert len(long_passes(model, name, batch=4)) == 3 * uses
+    assert model.ran == ["first", "twice", "twice", "last"] + 2 * after_the_first
+    model.ran.clear()
+    model(torch.zeros(1, 6))
+    assert model.ran == ["first", "twice", "twice", "last"]  # no hook is left
+
+
+@pytest.mark.parametrize("name", ["first", "twice", "last"])
+def test_what_the_model_writes_later_is_not_what_a_layer_got(name: str) -> None:
+    """The first batch runs on behind the layer, where its input is doubled in place."""
+    whole, model = long_passes(Long(), name, batch=10), Long()
+    parts = long_passes(model, name, batch=4)
+    uses = len(whole)
+    for use in range(uses):
+        torch.testing.assert_close(torch.cat(parts[use::uses]), whole[use])
+    x = model.twice(model.twice(model.first(torch.randn(10, 6, generator=torch.Generator().manual_seed(0)))))
+    if name == "last":
+        ids = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(whole[0], x[ids].detach())
+
+
+def test_an_error_of_the_model_is_not_taken_for_the_end() -> None:
+    model = Long()
+    model.first.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        long_passes(model, "last", batch=4)
+    assert model.training
+    assert not model.last._forward_pre_hooks
+
+
+def test_the_order_of_execution_is_that_of_the_first_use() -> None:
+    model = Long().train()
+    examples = Calibration(torch.zeros(10, 6), torch.zeros(10))
+    names = [f"{name}.weight" for name, _ in model.named_children()]
+    wanted = ["first.weight", "twice.weight", "last.weight", "unused.weight"]
+    assert examples.execution_order(model, names) == wanted
+    assert examples.execution_order(model, names[::-1]) == wanted
+    assert examples.execution_order(model, ["unused.weight", "last.weight"]) == ["last.weight", "unused.weight"]
+    assert model.training
+    assert not any(layer._forward_pre_hooks for layer in model.children())
+
+
+def test_text_has_labels_for_every_token() -> None:
+    tokens = torch.arange(40).reshape(10, 4)
+    examples = Calibration(tokens, tokens + 1, count=6, batch=4)
+    inputs, labels = zip(*examples.batches(), strict=True)
+    assert [len(each) for each in inputs] == [4, 2]
+    assert torch.equal(torch.cat(labels), torch.cat(inputs) + 1)
+    model = nn.Sequential(nn.Embedding(41, 3), nn.Linear(3, 41))
+    assert [each.shape for each in examples.inputs_of(model, model[1])] == [(4, 4, 3), (2, 4, 3)]
+    assert examples.execution_order(model, ["1.weight"]) == ["1.weight"]
+
+
+def test_what_a_method_notes_is_kept_once_and_counted(host_of: Callable[..., Host]) -> None:
+    """And goes on from where an interrupted training was."""
+
+    class Says:
+        def compress(self, calibration: Any, ctx: Context) -> None:
+            for text in ("one", "two", "one"):
+                ctx.note(text)
+
+    host = host_of(Says(), 0.0)
+    assert host.notes == []
+    host.begin()
+    host.finish()
+    assert host.notes == ["one (2 times)", "two"]
+    again = host_of(Says(), 0.0)
+    again.load_state_dict(host.state_dict())
+    again.finish()
+    assert again.notes == ["one (4 times)", "two (2 times)"]
+
+
 class LayerByLayer:
     """Prunes one layer after the other by |weight| times the norm of its inputs, which it notes."""
 
