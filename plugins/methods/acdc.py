@@ -15,7 +15,8 @@ def sparsebench_methods() -> list[MethodSpec]:
             load="sparsebench.builtin.methods._acdc:ACDC",
             kind="alternating",
             source='Peste et al., "AC/DC", NeurIPS 2021, section 3 and its ImageNet recipe',
-            proof="the trace is exactly {0, s}; restored weights and all momentum are 0; one phase equals one-shot, bit for bit",
+            proof="the trace is exactly {0, s}, of 2:4 too; restored weights and all momentum are 0; one phase equals "
+            "one-shot and fine-tuning, bit for bit",
             cost="none beyond a plain training; steps of dense phases are dense",
             parameters={"warmup": 0.1, "phase": 0.05, "last": 0.1, "finetune": 0.15},
         )

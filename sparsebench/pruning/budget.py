@@ -32,10 +32,11 @@ class Budget:
     scope: Scope = "layer"
     groups: frozenset[str] = frozenset()
 
-    def select(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def select(self, scores: Mapping[str, Tensor], empty: bool = False) -> dict[str, Tensor]:
         """Masks of the highest scores within this budget, exactly; of equal ones the first are kept.
 
-        `scores` by layer, each of its weight's shape. Raises `BudgetError` naming a layer that would be left empty.
+        `scores` by layer, each of its weight's shape. Raises `BudgetError` naming a layer that would be left empty,
+        unless `empty` allows it.
         """
         missing = sorted(self.layers.keys() ^ scores.keys())
         if missing:
@@ -45,7 +46,7 @@ class Budget:
         else:
             masks = {name: self._of_layer(name, score) for name, score in scores.items()}
         for name, mask in masks.items():
-            if not bool(mask.any()):
+            if not empty and not bool(mask.any()):
                 raise BudgetError(
                     f"{name} keeps none of its {mask.numel()} weights at a sparsity of {self.sparsity:g}; "
                     "lower it, exclude the layer, or use another allocator"

@@ -82,8 +82,11 @@ class Holding:
         self._keeper.mask_gradients()
 
     def check(self, where: str) -> None:
-        """Raise `InvariantError` if a masked weight, or what the optimizer remembers of it, is not zero."""
-        check_weights(self.model, self._held(), self.optimizer, where)
+        """Raise `InvariantError` if a masked weight, or what the optimizer remembers of it, is not zero.
+
+        The masks of computed weights are not held, and what they say must be so all the same.
+        """
+        check_weights(self.model, self.masks, self.optimizer, where)
 
     def versions(self) -> list[int]:
         """Torch's counts of writes to the prunable weights, as they are stored now."""

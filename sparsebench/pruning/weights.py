@@ -39,13 +39,13 @@ def layer_of(model: nn.Module, name: str) -> Any:
 
 @torch.no_grad()
 def write(model: nn.Module, name: str, values: Tensor) -> None:
-    """Give a weight new values [dense shape]; a sparse layer takes those of its pattern."""
-    module = layer_of(model, name)
-    if isinstance(module, SparseLayer):
+    """Give a parameter new values [dense shape]; a sparse layer takes those of its pattern."""
+    module, leaf = layer_of(model, name), name.rpartition(".")[2]
+    if isinstance(module, SparseLayer) and leaf == "weight":
         module.values.copy_(module.snapshot().gather(values))
         module.refresh()
     else:
-        module.weight.copy_(values)
+        getattr(module, leaf).copy_(values)
 
 
 def dense_state(model: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +12,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from sparsebench.builtin.methods._acdc import ACDC, Phase
-from sparsebench.errors import UsageError
+from sparsebench.errors import InvariantError, UsageError
+from sparsebench.plugin import nm_mask
 from sparsebench.pruning import holding
-from sparsebench.pruning.contract import Event
+from sparsebench.pruning.budget import Budget
+from sparsebench.pruning.contract import Event, Update
 from sparsebench.pruning.host import Host
 from sparsebench.pruning.keeper import FixedMasks
 from sparsebench.pruning.slots import slots_of
@@ -66,11 +70,64 @@ def test_the_sparsity_is_zero_or_the_target_and_ends_at_it(
     assert host.updates == len(planned)
 
 
-def test_two_of_four(host_of: Callable[..., Host], drive: Callable[..., Host]) -> None:
-    host, trace = host_of("acdc", 0.5, "nm:2:4"), []
-    drive(host, 40, look=lambda: trace.append(host.sparsity_now))
+class Straddles(ACDC):
+    """Groups over the flattened weight, as in published code: they mix the positions of a window."""
+
+    def on_event(self, event: Event, ctx: Any) -> Update | None:
+        update = super().on_event(event, ctx)
+        if update is None or update.masks is None or update.sparsity == 0:
+            return update
+        scores = {name: weight.abs().reshape(-1, 4) for name, weight in ctx.prunable.items()}
+        return Update(masks={name: nm_mask(s, 2, 4).reshape(ctx.masks[name].shape) for name, s in scores.items()})
+
+
+def convolutions() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Unflatten(1, (4, 1, 2)), nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 4, (1, 2)), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+
+
+def check_groups(host: Host, drive: Callable[..., Host]) -> None:
+    """Compressed: 2 of each 4 neighbours along the input channels, at every position of the window by itself."""
+    trace: list[float] = []
+
+    def look() -> None:
+        trace.append(host.sparsity_now)
+        if host.sparsity_now == 0:
+            return
+        for name, weight in host.ctx.prunable.items():
+            mask = host.masks[name].numpy()
+            outputs, inputs, *window = mask.shape
+            for at in product(range(outputs), range(0, inputs, 4), *map(range, window)):
+                group = [(at[0], at[1] + i, *at[2:]) for i in range(4)]
+                assert sum(bool(mask[place]) for place in group) == 2, (name, at)
+            assert not bool(weight[~host.masks[name]].any())
+
+    drive(host, 40, look=look)
     assert set(trace) == {0.0, 0.5}
-    assert host.ctx.budgets().broken(host.masks) is None
+    assert sum(a != b for a, b in pairwise(trace)) == len(phases(host, 40)) - (trace[0] == 0.5)
+    assert trace[-1] == host.sparsity_now == 0.5
+    exports = host.export()
+    for name, mask in host.masks.items():
+        assert torch.equal(exports["sparse"][name] != 0, mask)
+        assert bool(exports["dense"][name][~mask].any())
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_two_of_four(images: bool, host_of: Callable[..., Host], drive: Callable[..., Host]) -> None:
+    def make(**method: Any) -> Host:
+        return host_of("acdc", 0.5, "nm:2:4", model=convolutions() if images else None, **method)
+
+    check_groups(make(), drive)
+    if images:  # without a window the two are the same
+        with pytest.raises(InvariantError, match="does not keep 2 of every 4 along its input channels"):
+            check_groups(make(method=Straddles()), drive)
+        host = make(method=Straddles())
+        host.ctx._budgets[0.5] = Budget(0.5, {name: mask.numel() // 2 for name, mask in host.masks.items()}, 0)
+        with pytest.raises(AssertionError, match=r"1\.weight"):
+            check_groups(host, drive)
 
 
 def momenta(host: Host) -> list[Tensor]:
