@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from sparsebench.pruning.calibration import Calibration
     from sparsebench.pruning.context import Context
     from sparsebench.pruning.contract import NM, Event, Update
+    from sparsebench.pruning.densities import erdos_renyi_kernel
+    from sparsebench.pruning.hessian import columns, damped, hessian, input_norms, inverse, inverse_factor
+    from sparsebench.pruning.latency import LATENCY_LEVELS
     from sparsebench.pruning.masks import nm_mask, prunable, top_k_mask
+    from sparsebench.pruning.sample_gradients import gradient_count, sample_gradients
+    from sparsebench.pruning.target import Speedup
     from sparsebench.training.data import Examples, Splits
     from sparsebench.weight import SparseWeight
 
@@ -41,20 +46,33 @@ _LAZY = {
     "Context": "sparsebench.pruning.context",
     "Event": "sparsebench.pruning.contract",
     "Examples": "sparsebench.training.data",
+    "LATENCY_LEVELS": "sparsebench.pruning.latency",
     "NM": "sparsebench.pruning.contract",
     "SparseWeight": "sparsebench.weight",
+    "Speedup": "sparsebench.pruning.target",
     "Splits": "sparsebench.training.data",
     "Update": "sparsebench.pruning.contract",
+    "columns": "sparsebench.pruning.hessian",
+    "damped": "sparsebench.pruning.hessian",
+    "erdos_renyi_kernel": "sparsebench.pruning.densities",
+    "gradient_count": "sparsebench.pruning.sample_gradients",
+    "hessian": "sparsebench.pruning.hessian",
+    "input_norms": "sparsebench.pruning.hessian",
+    "inverse": "sparsebench.pruning.hessian",
+    "inverse_factor": "sparsebench.pruning.hessian",
     "nm_mask": "sparsebench.pruning.masks",
     "prunable": "sparsebench.pruning.masks",
+    "sample_gradients": "sparsebench.pruning.sample_gradients",
     "top_k_mask": "sparsebench.pruning.masks",
     "tuned_plan": "sparsebench.plans",
 }
 __all__ = [
-    "API", "NM", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Calibration", "Context", "DatasetCorrupt",
-    "DatasetMissing", "DatasetSpec", "Event", "Examples", "Kernel", "MethodSpec", "ModelSpec", "Problem",
-    "ProblemError", "SparseWeight", "Splits", "UnsupportedError", "Update", "UsageError", "hookimpl", "hookspec",
-    "nm_mask", "prunable", "top_k_mask", "tuned_plan",
+    "API", "LATENCY_LEVELS", "NM", "AllocatorSpec", "Backend", "BackendSpec", "BudgetError", "Calibration",
+    "Context", "DatasetCorrupt", "DatasetMissing", "DatasetSpec", "Event", "Examples", "Kernel", "MethodSpec",
+    "ModelSpec", "Problem", "ProblemError", "SparseWeight", "Speedup", "Splits", "UnsupportedError", "Update",
+    "UsageError", "columns", "damped", "erdos_renyi_kernel", "gradient_count", "hessian", "hookimpl", "hookspec",
+    "input_norms", "inverse", "inverse_factor", "nm_mask", "prunable", "sample_gradients", "top_k_mask",
+    "tuned_plan",
 ]  # fmt: skip
 
 
@@ -127,6 +145,7 @@ class AllocatorSpec:
     """Says how many weights each layer keeps.
 
     With `argument`, what stands behind a colon in its name ("nm:2:4") is given to `load`; the text says what that is.
+    `parameters` are the options of its name with their defaults, given to `load` by name: spdy@images=512.
     """
 
     name: str
@@ -134,12 +153,18 @@ class AllocatorSpec:
     load: str
     source: str
     argument: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     api: int = API
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A model: `load(num_classes=…, in_channels=…)` gives an nn.Module; `inputs` says what it takes, "1x28x28"."""
+    """A model: `load(num_classes=…, in_channels=…)` gives an nn.Module; `inputs` says what it takes.
+
+    "1x28x28" are images of that size, with `in_channels` as the data have them; "features" is [n, in_channels] of
+    anything. "tokens" is text int64 [n, T] of any length, "tokens:128" of at most 128: `num_classes` is the vocabulary,
+    `in_channels` is T, and it gives logits [n, T, num_classes] of the next token at every position.
+    """
 
     name: str
     summary: str
@@ -155,12 +180,14 @@ class DatasetSpec:
     The note, if there is one, is shown beside its rows: that only a part of the set is here.
 
     `root` is the user's folder of data sets (a `Path`, or None if none is set). Inputs are float32 [n, …], labels int64
-    [n] under `classes`. It raises `DatasetMissing`, saying how to get the set, or `DatasetCorrupt`, naming the file.
+    [n] under `classes`. Of text both are int64 [n, T] under `classes`, the vocabulary, and labels are the next tokens;
+    parts are cut before windows are, so that no two share a token. It raises `DatasetMissing`, saying how to get the
+    set, or `DatasetCorrupt`, naming the file.
 
     Optional: a function `missing(root) -> str | None`, an attribute of the callable or a neighbour in its module, says
     without loading anything why the set is not here and how to get it (None if it is): the row is skipped with that
     reason. A callable with a keyword `shape` makes its inputs for the model: it gets (channels, height, width), or
-    (features,) where the model takes flat ones.
+    (features,) where the model takes flat ones. One with a keyword `length` cuts its text into windows of T tokens.
     """
 
     name: str

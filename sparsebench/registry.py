@@ -74,7 +74,7 @@ class Registry:
                 raise UsageError(f"{kind[:-1]} {base!r} is offered twice; say which: {' or '.join(twins)}")
             raise UsageError(f"no {kind[:-1]} is named {base!r}{nearest(base, entries)}{self._left_out()}")
         spec = entries[base].spec
-        if kind == "methods":
+        if kind == "methods" or getattr(spec, "parameters", None):
             return entries[base], parameters_of(name, text, spec.parameters)
         if getattr(spec, "argument", ""):
             raise UsageError(f"{kind[:-1]} {base!r} wants {spec.argument} behind a colon, as in {base}:…")

@@ -14,6 +14,7 @@ from sparsebench.cli import VERBS, commands
 from sparsebench.discovery import examine, file_source
 from sparsebench.oracle import make_oracle
 from sparsebench.problem import Problem
+from sparsebench.testing.pytest_plugin import OPTION
 from sparsebench.tolerance import Finding
 from sparsebench.verify import verify_kernel
 
@@ -105,10 +106,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def options() -> set[str]:
-    """Every option of every verb."""
+    """Every option of every verb, and the one that our pytest plugin adds."""
     group = click.Context(commands)
     verbs = [commands.get_command(group, verb) for verb in VERBS]
-    return {name for verb in verbs if verb for parameter in verb.params for name in parameter.opts}
+    return {OPTION, *(name for verb in verbs if verb for parameter in verb.params for name in parameter.opts)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,14 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsebench.plugin import Context, Event, Update, UsageError
-
-
-def cubic(place: float, initial: float, final: float) -> float:
-    """Sparsity after the share `place` of the way; exactly `initial` at 0 and `final` at 1."""
-    if place <= 0 or place >= 1:
-        return initial if place <= 0 else final
-    return final - (final - initial) * (1 - place) ** 3
+from sparsebench.builtin.methods._schedule import check_schedule, schedule
+from sparsebench.plugin import Context, Event, Update
 
 
 class GMP:
@@ -30,26 +24,13 @@ class GMP:
 
     def setup(self, ctx: Context) -> None:
         """Look at the schedule and at every budget on it, before any work starts."""
-        begin, end, initial = (float(ctx.parameters[key]) for key in ("begin", "end", "initial"))
-        if not 0 <= begin < end <= 1:
-            raise UsageError(
-                f"gmp prunes from begin = {begin:g} to end = {end:g}; use shares with 0 <= begin < end <= 1"
-            )
-        if not 0 <= initial < 1 or ctx.parameters["updates"] < 1:
-            raise UsageError(f"gmp: initial = {initial:g} must be in [0, 1) and updates at least 1")
+        check_schedule("gmp", ctx)
         self._schedule = self.schedule(ctx)
-        for sparsity in self._schedule.values():
-            ctx.budgets(sparsity)
 
     @staticmethod
     def schedule(ctx: Context) -> dict[int, float]:
         """Sparsity by step; the last is the case's, whatever falls on one step in a short training."""
-        p = ctx.parameters
-        first, last = round(p["begin"] * ctx.steps), round(p["end"] * ctx.steps)
-        count, initial = min(int(p["updates"]), max(1, last - first)), min(float(p["initial"]), ctx.sparsity)
-        places = [i / count for i in range(count + 1)]
-        planned = {first + round(x * (last - first)): cubic(x, initial, ctx.sparsity) for x in places}
-        return {min(step, max(0, ctx.steps - 1)): sparsity for step, sparsity in planned.items()}
+        return schedule(ctx)
 
     def on_event(self, event: Event, ctx: Context) -> Update | None:
         """At the steps of the schedule: masks of the largest weights."""

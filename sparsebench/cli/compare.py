@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from sparsebench.cli.find import find_run
 from sparsebench.errors import UsageError, nearest
 from sparsebench.report import COMPARISON_FORMATS, render_comparison
-from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, compare_runs
+from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, Comparison, Margins, compare_runs
+from sparsebench.runs.sides import digest, renamed
 from sparsebench.runs.store import read_run
+from sparsebench.timing import without_gc
 
 VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
 DEFAULT = ",".join(verdict for verdict in VERDICTS if verdict in FAIL_ON)
+ENDINGS = {".md": "markdown", ".json": "json", ".html": "html", ".tex": "latex", ".txt": "table"}
 EPILOG = """\
 \b
 Examples:
   sparsebench compare results-of-main results-of-branch
   sparsebench compare BASE latest --margin 5% --fail-on slower,wrong
-  sparsebench compare BASE latest --fail-on none --format markdown
+  sparsebench compare BASE latest --margin 3% --margin noisy=10% --save verdicts.json
+  sparsebench compare BASE latest --format github      in a workflow: summary, annotations
+  sparsebench compare before.json after.json           two files of pytest-benchmark
 
 \b
 Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower or missing;
@@ -28,17 +36,46 @@ Next: sparsebench run suite-cpu --blocks 10
 """
 
 
-def _margin(_ctx: click.Context, _param: click.Parameter, text: str | None) -> float | None:
-    """0.03 of '3%' or '0.03'."""
-    if text is None:
-        return None
+def _margins(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> Margins:
+    """The margins of "3%", "linear-1024=5%", "noisy=10%"."""
+    everywhere, named = None, {}
+    for text in texts:
+        name, equals, share = text.rpartition("=")
+        if equals:
+            named[name] = _share(text, share)
+        else:
+            everywhere = _share(text, text)
+    return Margins(everywhere=everywhere, named=named)
+
+
+def _share(given: str, text: str) -> float:
+    """0.03 of "3%" or "0.03"."""
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"--margin {text}: write a share between 0 and 1, as 3% or 0.03")
+        raise UsageError(f"--margin {given}: write a share between 0 and 1, as 3% or 0.03, or NAME=3%")
     return value
+
+
+def _names(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """Old name -> new name of "cython=cython2"; an option of a name keeps its own "="."""
+    names = {}
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise UsageError(f"--rename {text}: write OLD=NEW, as in --rename cython=cython2")
+        names[old] = new
+    return names
+
+
+def _files(_ctx: click.Context, _param: click.Parameter, paths: tuple[Path, ...]) -> list[tuple[Path, str]]:
+    """Each file with the format that its ending means."""
+    for path in paths:
+        if path.suffix not in ENDINGS:
+            raise UsageError(f"--save {path}: give a name that ends in {', '.join(ENDINGS)}, which says the format")
+    return [(path, ENDINGS[path.suffix]) for path in paths]
 
 
 def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozenset[str]:
@@ -53,24 +90,81 @@ def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozens
 @click.command("compare", epilog=EPILOG)
 @click.argument("base")
 @click.argument("head")
-@click.option("--margin", callback=_margin, metavar="3%", help="The change that matters; default: each case's own.")
+@click.option(
+    "--margin", "margins", multiple=True, callback=_margins, metavar="[NAME=]3%",
+    help="The change that matters, of a case or tag NAME or of all; default: each case's own.",
+)  # fmt: skip
 @click.option(
     "--fail-on", callback=_fail_on, default=DEFAULT, show_default=True, metavar="VERDICTS",
     help=f"Of {', '.join(VERDICTS)}; or none.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Judge times although the two machines differ.")
+@click.option("--force", is_flag=True, help="Judge times although machines or versions of a case differ.")
+@click.option(
+    "--rename", "names", multiple=True, callback=_names, metavar="OLD=NEW", help="A variant of BASE, now NEW."
+)
+@click.option(
+    "--save", "files", multiple=True, callback=_files, metavar="FILE", type=click.Path(path_type=Path),
+    help=f"Write it there as well: {', '.join(ENDINGS)}.",
+)  # fmt: skip
 @click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(COMPARISON_FORMATS),
     help="How to show it.",
 )  # fmt: skip
-def command(base: str, head: str, margin: float | None, fail_on: frozenset[str], force: bool, form: str) -> int:
+def command(
+    base: str,
+    head: str,
+    margins: Margins,
+    fail_on: frozenset[str],
+    force: bool,
+    names: dict[str, str],
+    files: list[tuple[Path, str]],
+    form: str,
+) -> int:
     """Judge the run HEAD against the run BASE: faster, slower, same or inconclusive, for every row.
 
     BASE and HEAD are folders of runs, the beginnings of their names or ids, or `latest`. Every time is first divided
     by the baseline's time in its own block; so the baseline itself is not judged. Times of two machines are shown
-    side by side, not judged; what is wrong, failed or missing is so on any machine.
+    side by side, not judged; what is wrong, failed or missing is so on any machine. Two files of pytest-benchmark can
+    be given as well: no time of theirs is judged.
     """
-    runs = [read_run(find_run(text)) for text in (base, head)]
-    comparison = compare_runs(*runs, margin=margin, force=force)
-    click.echo(render_comparison(comparison, form), nl=False)
+    comparison = _compared(base, head, margins, force, names)
+    for path, known in files:  # before the exit code is decided, and before anything can close our output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render_comparison(comparison, known))
+    if form == "github":
+        _tell_github(comparison, fail_on)
+    else:
+        click.echo(render_comparison(comparison, form), nl=False)
     return comparison.exit_code(fail_on)
+
+
+def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[str, str]) -> Comparison:
+    from sparsebench.formats import pytest_benchmark
+
+    foreign = [text for text in (base, head) if pytest_benchmark.is_file(Path(text))]
+    if len(foreign) == 1:
+        raise UsageError(f"{foreign[0]} is a file of pytest-benchmark and the other is a run: give two of one kind")
+    if foreign:
+        return pytest_benchmark.compare(Path(base), Path(head))
+    with without_gc():  # 300,000 records that live to the end: looking for garbage among them takes a third of the time
+        digests = [digest(read_run(find_run(text))) for text in (base, head)]
+        known = {name for run in digests for cell in run.info.cells for name in (cell.case, *cell.tags)}
+        for name in margins.unknown(*(run.info for run in digests)):
+            raise UsageError(f"--margin {name}=…: neither a case nor a tag of these runs{nearest(name, known)}")
+        variants = {variant for cell in digests[0].info.cells for variant in cell.variants}
+        for name in names.keys() - variants:
+            raise UsageError(f"--rename {name}=…: {base} has no such variant{nearest(name, variants)}")
+        return compare_runs(renamed(digests[0], names), digests[1], margin=margins, force=force)
+
+
+def _tell_github(comparison: Comparison, fail_on: frozenset[str]) -> None:
+    """The summary into the step's own file, or on stdout where there is none; then the annotations."""
+    from sparsebench.report.github import workflow_commands
+
+    text, file = render_comparison(comparison, "github"), os.environ.get("GITHUB_STEP_SUMMARY")
+    if file:
+        with Path(file).open("a") as summary:
+            summary.write(text)
+    click.echo(text.splitlines()[0].lstrip("# ") if file else text)
+    for line in workflow_commands(comparison, fail_on):
+        click.echo(line)

@@ -1,4 +1,7 @@
-"""One file per foreign format, each an `export(run) -> str` of a whole run as other tools read it."""
+"""One file per foreign format, each an `export(run) -> str` of a whole run as other tools read it.
+
+A format is named as its file, with dashes: `pytest-benchmark`.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
 
 def formats() -> list[str]:
     """The names `export` knows."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def export(run: Run, format: str) -> str:
     """A run as text in one of `formats()`."""
     if format not in formats():
         raise UsageError(f"format {format!r} is not known{nearest(format, formats())}")
-    text: str = import_module(f"{__name__}.{format}").export(run)
+    text: str = import_module(f"{__name__}.{format.replace('-', '_')}").export(run)
     return text

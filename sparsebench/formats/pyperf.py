@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from sparsebench.errors import RunError
-from sparsebench.runs.blocks import by_row, kept
-from sparsebench.runs.records import CellInfo, Sample, cell_key
+from sparsebench.formats._rows import TimedRow, timed_rows
+from sparsebench.runs.blocks import kept
+from sparsebench.runs.records import Sample
 from sparsebench.runs.store import Run
-from sparsebench.runs.summary import status_of
 
 if TYPE_CHECKING:
     import pyperf
@@ -26,39 +25,30 @@ def export(run: Run) -> str:
     """
     import pyperf
 
-    index = by_row(run.samples)
-    benchmarks = []
-    for info in run.info.cells:
-        for variant in info.variants:
-            blocks = index.get((cell_key(info.case, info.cell), variant), {})
-            if status_of(blocks)[0] == "ok":
-                benchmarks.append(_benchmark(run, info, [blocks[b] for b in sorted(blocks)]))
-    if not benchmarks:
-        raise RunError(f"{run.path}: no row has a time, so there is nothing to export; run it again")
     text = io.StringIO()
-    pyperf.BenchmarkSuite(benchmarks).dump(text)
+    pyperf.BenchmarkSuite([_benchmark(run, row) for row in timed_rows(run)]).dump(text)
     return text.getvalue()
 
 
-def _benchmark(run: Run, info: CellInfo, samples: list[Sample]) -> pyperf.Benchmark:
+def _benchmark(run: Run, row: TimedRow) -> pyperf.Benchmark:
     import pyperf
 
     runs = []
-    for sample in samples:
+    for sample in row.samples:
         values = [t / 1e9 for t in kept(sample)]
         if values:
-            metadata = _metadata(run, info, sample)
+            metadata = _metadata(run, row, sample)
             runs.append(pyperf.Run(values, metadata=metadata, collect_metadata=False))
     return pyperf.Benchmark(runs)
 
 
-def _metadata(run: Run, info: CellInfo, sample: Sample) -> dict[str, Any]:
+def _metadata(run: Run, row: TimedRow, sample: Sample) -> dict[str, Any]:
     """What pyperf requires to be there or equal in all runs, and what tells where this came from."""
     found = {
-        "name": f"{cell_key(info.case, info.cell)} {sample.variant}",
+        "name": row.name,
         "unit": "second",
         "loops": max(1, sample.loops),
-        "description": info.title,
+        "description": row.info.title,
         "cpu_model_name": str(run.info.host.get("fingerprint", {}).get("cpu", "")),
         "date": run.info.started[:19].replace("T", " "),
         "sparsebench_run": run.info.id,

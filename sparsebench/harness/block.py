@@ -182,7 +182,8 @@ def _record(
 
 
 def _note(track: Track) -> str:
-    parts = [str(track.prepared["note"]), f"printed {track.printed} bytes" if track.printed > 0 else ""]
+    noted = track.finished.get("note", track.prepared["note"])  # a method may have said something since
+    parts = [str(noted), f"printed {track.printed} bytes" if track.printed > 0 else ""]
     return "; ".join(part for part in parts if part)
 
 

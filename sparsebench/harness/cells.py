@@ -14,6 +14,8 @@ from sparsebench.harness.suite import PAIRS, PROBLEM_KEYS, UNPRUNED, Case, Suite
 from sparsebench.problem import PASSES, Problem
 from sparsebench.runs.records import cell_key
 
+DENSE_SPEED = 1.0  # stands in the axis of speedups for the model that is not pruned
+TARGETS = ("sparsity", "speedup")  # axes by which a cell differs from its reference
 VERSION = 1  # raise it when what a case of the same parameters does changes
 PRODUCTS = {"forward": 1, "grad_input": 1, "grad_weight": 1, "backward": 2, "both": 3}  # products of a pass
 
@@ -41,7 +43,8 @@ class Cell:
     @property
     def is_reference(self) -> bool:
         """Whether this is what the methods of a case are compared with: the same training without pruning."""
-        return self.case.by_method and self.parameters["sparsity"] == 0
+        p = self.parameters
+        return self.case.by_method and p["sparsity"] == 0 and p.get("speedup", DENSE_SPEED) == DENSE_SPEED
 
     @property
     def threads(self) -> int:
@@ -86,16 +89,20 @@ def expand(suite: Suite) -> list[Cell]:
 
 def _cells(case: Case, suite: Suite) -> Iterator[Cell]:
     choices = dict(case.axes)
-    if case.by_method:
+    parameters = dict(case.parameters)
+    if "speedup" in choices:  # what sparsity comes to it is not known yet
+        choices["speedup"] = (DENSE_SPEED, *choices["speedup"])
+        parameters["sparsity"] = 0.0
+    elif case.by_method:
         choices["sparsity"] = tuple(dict.fromkeys((0.0, *choices["sparsity"])))
     for values in itertools.product(*choices.values()):
         axes = dict(zip(choices, values, strict=True))
-        parameters = {**case.parameters, **axes}
+        chosen = {**parameters, **axes}
         try:
-            problem = problem_of(parameters) if case.kind == "kernel" else None
+            problem = problem_of(chosen) if case.kind == "kernel" else None
         except ProblemError as error:
             raise UsageError(f"{suite.where} [[{case.kind}]] {case.name!r}: {error}") from None
-        yield Cell(case, axes, parameters, problem, UNPRUNED if case.by_method else suite.baseline)
+        yield Cell(case, axes, chosen, problem, UNPRUNED if case.by_method else suite.baseline)
 
 
 def problem_of(parameters: Mapping[str, Any]) -> Problem:

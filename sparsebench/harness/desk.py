@@ -137,7 +137,7 @@ class Desk:
         assert self.job is not None
         peak = resident_peak() - self.base
         _must(self.job.recheck(), "after the last sample: ")
-        return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()]}
+        return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()], "note": self.job.note}
 
     def _plans(self, request: Mapping[str, Any]) -> Answer:
         """The plans that the backend thinks worth measuring for an order; the hash of its code; whether it is dense."""

@@ -22,14 +22,16 @@ def layers_of(entry: Entry, shape: Sequence[int], classes: int, **problem: Any) 
     model cannot take.
     """
     name, inputs = entry.spec.name, entry.spec.inputs
-    example = "BATCHxFEATURES" if parse_inputs(inputs) is None else f"BATCHx{inputs}"
+    wanted = parse_inputs(inputs)
+    example = {"features": "BATCHxFEATURES", "tokens": "BATCHxLENGTH"}.get(wanted.kind, f"BATCHx{inputs}")
     if len(shape) != len(example.split("x")):
         raise UsageError(f"--input {_text(shape)}: {name} takes {example}")
     with torch.random.fork_rng(devices=[]):
         model = entry.load()(num_classes=classes, in_channels=shape[1])
     try:
-        found = layer_problems(model, torch.zeros(*shape), **problem)
-    except RuntimeError as error:  # what torch raises for shapes that do not go together
+        dtype = torch.int64 if wanted.kind == "tokens" else torch.float32
+        found = layer_problems(model, torch.zeros(*shape, dtype=dtype), **problem)
+    except (RuntimeError, IndexError) as error:  # what torch raises for shapes that do not go together
         sentence = str(error).splitlines()[0]
         raise UsageError(f"--input {_text(shape)}: {name} takes {example}; torch says: {sentence}") from error
     return [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparsebench.errors import UsageError
-from sparsebench.harness.cells import PRODUCTS, Cell, expand, first_values
+from sparsebench.harness.cells import PRODUCTS, TARGETS, Cell, expand, first_values
 from sparsebench.harness.suite import Suite
 from sparsebench.problem import Problem
 from sparsebench.registry import Entry, Registry
@@ -51,6 +51,8 @@ class Plan:
     methods: dict[str, Found] = field(default_factory=dict)  # variants that are methods
     named: tuple[str, ...] = ()  # variants that the user asked for by name
     keep_models: bool = False  # whether trainings leave their models in the run folder
+    threads: dict[str, int] = field(default_factory=dict)  # of variants that do not compute with their cell's
+    pythons: dict[str, str] = field(default_factory=dict)  # of variants that run in another environment
     barred: dict[tuple[str, str], tuple[Status, str]] = field(default_factory=dict)
 
     def bar(self, cell: Cell, variant: str, status: Status, reason: str) -> None:
@@ -96,10 +98,10 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
 
     Backends and methods of the plugin `files` compete in every case of theirs.
     """
-    suite = _overridden(suite, selection)
+    suite = overridden(suite, selection)
     expression = selection.expression.strip() or suite.default
     every = [cell for cell in expand(suite) if _selected(cell, selection)]
-    cells = _with_references(every, [cell for cell in every if _matches(expression, cell)])
+    cells = _with_references(every, [cell for cell in every if matches(expression, cell)])
     cells = first_values(cells, selection.blocks or 1) if selection.quick else cells
     cells = _shard(cells, selection.shard)
     if not cells:
@@ -119,10 +121,12 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
                 table[name] = _found(registry, kind, name, cell, asked)
         if cell.case.by_method:  # what never prunes runs once, not at every sparsity
             names = [name for name in names if table[name][0].spec.prunes != cell.is_reference]
+            if not names and not asked and "speedup" in cell.axes:
+                raise UsageError(f"case {cell.case.name!r}: none of its methods prunes, so none comes to a speedup")
         if names:
             plan.cells.append(cell)
             plan.variants[cell.key] = names
-            plan.parts[cell.key] = _parts(registry, cell)
+            plan.parts[cell.key] = parts_of(registry, cell)
             _bar_missing(plan, cell, table)
     return plan
 
@@ -135,7 +139,7 @@ def _with_references(every: list[Cell], chosen: list[Cell]) -> list[Cell]:
 
 def _sibling(cell: Cell) -> str:
     """What a cell shares with its reference: the case and every axis but the sparsity."""
-    return repr((cell.case.name, sorted((k, v) for k, v in cell.axes.items() if k != "sparsity")))
+    return repr((cell.case.name, sorted((k, v) for k, v in cell.axes.items() if k not in TARGETS)))
 
 
 def _selected(cell: Cell, selection: Selection) -> bool:
@@ -151,7 +155,7 @@ def _local(registry: Registry, kind: str, files: Iterable[str]) -> list[str]:
     return [name for name, entry in entries.items() if entry.source.file and entry.source.file in set(files)]
 
 
-def _parts(registry: Registry, cell: Cell) -> dict[str, Found]:
+def parts_of(registry: Registry, cell: Cell) -> dict[str, Found]:
     if cell.kind == "kernel":
         return {}
     return {
@@ -180,7 +184,7 @@ def _found(registry: Registry, kind: str, name: str, cell: Cell, asked: tuple[st
         raise UsageError(f"{where}: {error}") from None
 
 
-def _overridden(suite: Suite, selection: Selection) -> Suite:
+def overridden(suite: Suite, selection: Selection) -> Suite:
     cases = []
     for case in suite.cases:
         axes: Mapping[str, Any] = case.axes
@@ -198,7 +202,7 @@ def _overridden(suite: Suite, selection: Selection) -> Suite:
     return replace(suite, cases=tuple(cases))
 
 
-def _matches(expression: str, cell: Cell) -> bool:
+def matches(expression: str, cell: Cell) -> bool:
     """'conv and not 0.99' style: words are looked for in the case's name, kind, tags and values; `or` binds least.
 
     A word with "=" is an axis and its value, "threads=2"; without it the names of axes, which all cells share, say
@@ -229,7 +233,7 @@ def _shard(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
 def _together(cell: Cell) -> str:
     if not cell.case.by_method:
         return cell.group
-    return f"{cell.case.name}{[value for axis, value in cell.axes.items() if axis != 'sparsity']}"
+    return f"{cell.case.name}{[value for axis, value in cell.axes.items() if axis not in TARGETS]}"
 
 
 def _info(cell: Cell, variants: list[str]) -> CellInfo:
@@ -251,6 +255,7 @@ def _info(cell: Cell, variants: list[str]) -> CellInfo:
         group=cell.case.group,
         blocks=cell.case.blocks,
         margin=cell.case.margin,
+        tags=list(cell.case.tags),
         useful_flop=useful,
         dense_flop=dense,
         products=products,

@@ -27,8 +27,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "kernel": (*PROBLEM_KEYS, "pass"),
     "inference": (*MODEL_KEYS, "method"),
     "training": (*MODEL_KEYS, "method", *RECIPE_KEYS),
-    "accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend"),
-    "time-to-accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend", "goal"),
+    "accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend", "speedup", "calibration"),
+    "time-to-accuracy": (*MODEL_KEYS, *RECIPE_KEYS, "backend", "goal", "calibration"),
 }
 REQUIRED: dict[str, tuple[str, ...]] = {
     "kernel": ("op", "out_features", "in_features"),
@@ -44,6 +44,7 @@ SUITE_KEYS = (
 PAIRS = ("kernel_size", "stride", "padding", "dilation")
 OPTIMIZERS = ("sgd", "adam", "adamw")  # of `training.recipe`, which needs torch
 ALWAYS_AXES = ("sparsity", "pass", "threads")  # every record names these, so that tables of any run line up
+METHOD_AXES = (*ALWAYS_AXES, "speedup", "seed")
 NOT_AXES = ("tags", "backends", "exclude")
 PRUNED = {"batch": 32, "method": "static", "allocator": "uniform", "sparsity": 0.9}
 TRAINED = {"batch": 32, "allocator": "uniform", "sparsity": 0.9}
@@ -60,6 +61,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "method": str, "allocator": str, "baseline": str, "bias": bool, "sparsity": (int, float), "margin": (int, float),
     "lr": (int, float), "momentum": (int, float), "weight_decay": (int, float), "nesterov": bool, "optimizer": str,
     "normalise": str, "checkpoint": str, "backend": str, "goal": (int, float),
+    "speedup": (int, float),
 }  # fmt: skip
 
 
@@ -177,8 +179,9 @@ def _case(kind: str, table: dict[str, Any], head: Mapping[str, Any], where: str)
             _check_value(key, table[key], place)
     fixed: dict[str, Any] = {}
     axes: dict[str, tuple[Any, ...]] = {}
+    _check_speedup(table, place)
     merged = {"seed": 0, **_defaults(kind, table), "threads": head.get("threads", [1]), **table}
-    always = (*ALWAYS_AXES, "seed") if by_method else ALWAYS_AXES
+    always = METHOD_AXES if by_method else ALWAYS_AXES
     for key in (k for k in merged if k in ("threads", "seed", *KEYS[kind])):
         values = _values(key, merged[key], place)
         for value in values:
@@ -218,7 +221,15 @@ def _defaults(kind: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a table need not say. A checkpoint without a method is taken with the zeros it has."""
     if "checkpoint" in table and "method" not in table and kind in ("inference", "training"):
         return {"batch": 32}
-    return DEFAULTS[kind]
+    return {k: v for k, v in DEFAULTS[kind].items() if k != "sparsity" or "speedup" not in table}
+
+
+def _check_speedup(table: Mapping[str, Any], place: str) -> None:
+    """A speedup takes the place of a sparsity, and is one on some backend."""
+    if "speedup" in table and "sparsity" in table:
+        raise UsageError(f"{place}: it asks for a sparsity and for a speedup; write one of them")
+    if "speedup" in table and "backend" not in table:
+        raise UsageError(f'{place}: a speedup is that of a backend; write one, as in backend = "cpp"')
 
 
 def _values(key: str, given: Any, place: str) -> tuple[Any, ...]:
@@ -268,10 +279,12 @@ def _check_value(key: str, value: Any, place: str) -> None:
         raise UsageError(f"{place}: name = {value!r}; write text")
     if key == "epochs" and value < 0:
         raise UsageError(f"{place}: epochs = {value!r}; write a number of epochs")
-    if key in ("blocks", "rounds", "threads", "batch") and value < 1:
+    if key in ("blocks", "rounds", "threads", "batch", "calibration") and value < 1:
         raise UsageError(f"{place}: {key} = {value!r}; write at least 1")
     if key == "sparsity" and not 0 <= value < 1:
         raise UsageError(f"{place}: sparsity = {value!r}; write a share of pruned weights in [0, 1)")
+    if key == "speedup" and not 1 < value < float("inf"):
+        raise UsageError(f"{place}: speedup = {value!r}; write how many times faster than dense, above 1")
     if key == "goal" and not 0 < value <= 1:
         raise UsageError(f"{place}: goal = {value!r}; write an accuracy in (0, 1]")
     if key == "optimizer" and value not in OPTIMIZERS:

@@ -18,6 +18,7 @@ from sparsebench.harness.server import Failure
 from sparsebench.harness.suite import BASELINE, PROBLEM_KEYS, Case, Suite, load_suite, suite_names
 from sparsebench.problem import OPS, Problem
 from sparsebench.registry import Registry, entry_to_wire
+from sparsebench.training.data import parse_inputs
 
 ROUNDS = 6  # of the race for one problem
 MARGIN = 0.03  # as `sparsify` has it: timings of equal kernels differ by this much
@@ -62,7 +63,8 @@ def find_target(text: str, registry: Registry, wanted: Wanted, limits: Limits) -
 def _model(name: str, registry: Registry, wanted: Wanted, limits: Limits) -> Target:
     """The layers of a registered model. A worker builds it, so that a model that crashes or hangs ends only that."""
     entry = registry.models[name]
-    shape = _shape(name, wanted, f"32x{entry.spec.inputs.replace('features', '784')}")
+    example = parse_inputs(entry.spec.inputs).typical
+    shape = _shape(name, wanted, "x".join(map(str, (32, *example))))
     request = {
         "do": "layers",
         "model": entry_to_wire("models", entry),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsebench.errors import UsageError
+from sparsebench.pruning.modes import evaluating
 from sparsebench.pruning.weights import layer_of
 
 
@@ -63,7 +64,7 @@ class Calibration:
 
         handle = layer.register_forward_pre_hook(look, with_kwargs=True)
         try:
-            with _evaluating(model):
+            with evaluating(model):
                 for inputs, _ in self.batches():
                     seen.clear()
                     with suppress(_Reached):
@@ -83,7 +84,7 @@ class Calibration:
             for name in given
         ]
         try:
-            with _evaluating(model):
+            with evaluating(model):
                 model(self.inputs[self.ids[:1]])
         finally:
             for handle in handles:
@@ -93,15 +94,3 @@ class Calibration:
 
 class _Reached(Exception):
     """Ends a forward: what comes after the layer is not needed."""
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; every module has its own mode back after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from sparsebench.errors import UsageError
 from sparsebench.pruning.budget import Budget, dense_budget, resolve
+from sparsebench.pruning.database import Database, Stitched, database_of, stitched
 from sparsebench.pruning.slots import slots_of
 from sparsebench.pruning.weights import Weights, layer_of, write
 
 if TYPE_CHECKING:
     from sparsebench.pruning.calibration import Calibration
     from sparsebench.pruning.host import Host
+    from sparsebench.pruning.target import Speedup
 
 
 class Context:
@@ -31,6 +33,7 @@ class Context:
         self.round = self.epoch = self.step = 0  # of now; `step` counts from the beginning of the round
         self.rounds, self.epochs, self.steps_per_epoch = 1, 0, 0
         self.calibration: Calibration | None = None
+        self.noted: dict[str, int] = {}  # what the method said, and how often
         self._budgets: dict[float, Budget] = {}
 
     @property
@@ -47,6 +50,11 @@ class Context:
     def sparsity(self) -> float:
         """What the case asks for."""
         return self._host.sparsity
+
+    @property
+    def speedup(self) -> Speedup | None:
+        """What the case asks for in place of a sparsity."""
+        return self._host.speedup
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -75,9 +83,22 @@ class Context:
         """How many weights of a layer are kept; where the whole model competes, what the layer would keep alone."""
         return self.budgets(sparsity).layers[name]
 
-    def select(self, scores: Mapping[str, Tensor], sparsity: float | None = None) -> dict[str, Tensor]:
-        """Masks of the highest scores within the budget of a sparsity, whatever they compete over."""
-        return self.budgets(sparsity).select(scores)
+    def select(
+        self, scores: Mapping[str, Tensor], sparsity: float | None = None, *, empty: bool = False
+    ) -> dict[str, Tensor]:
+        """Masks of the highest scores within the budget of a sparsity, whatever they compete over.
+
+        Raises `BudgetError` for a layer without a weight, unless `empty`: for masks that are in force for one pass.
+        """
+        return self.budgets(sparsity).select(scores, empty)
+
+    def database(self, sparsities: Sequence[float]) -> Database:
+        """For allocators: weight -> its values at each sparsity, as the method would leave them."""
+        return database_of(self._host, sparsities)
+
+    def stitched(self, images: int) -> Stitched:
+        """For allocators: gives the loss of the model with other weights, over `images` of the calibration."""
+        return stitched(self, images)
 
     def gradients(self, name: str) -> Tensor | None:
         """At GRADS_READY: the gradient of a weight [dense shape], zeros outside the pattern of a sparse layer."""
@@ -127,6 +148,15 @@ class Context:
             raise UsageError(f"no snapshot is named {name!r}; take one with ctx.snapshot({name!r}) first")
         self._host.pending_restore = (name, weights, schedule)
 
+    def note(self, text: str) -> None:
+        """Say something that whoever reads the result must know; the same text again is counted."""
+        self.noted[text] = self.noted.get(text, 0) + 1
+
+    @property
+    def notes(self) -> list[str]:
+        """What was said so far, each text once."""
+        return [text if count == 1 else f"{text} ({count} times)" for text, count in self.noted.items()]
+
     def skip_step(self) -> None:
         """At GRADS_READY: leave this step's gradients unused."""
         self._host.skip = True
@@ -142,11 +172,15 @@ class Context:
 
     @contextmanager
     def perturbed(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """In `step`: run a closure with other weights; they, and the statistics of norms, are put back after."""
+        """In `step`: run a closure with other values of parameters, biases and norms too, by name.
+
+        They, and the statistics of norms, are put back after.
+        """
         computed = sorted(weights.keys() & set(self.reparametrised))
         if computed:
             raise UsageError(f"the weights of {computed[0]} are computed; they cannot be perturbed")
-        before = {name: self.prunable[name].clone() for name in weights}
+        every = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        before = {name: (self.prunable[name] if name in self.prunable else every[name]).clone() for name in weights}
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         try:
             for name, values in weights.items():

@@ -7,6 +7,7 @@ an `Update`, the only way in which it changes a model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from sparsebench.pruning.calibration import Calibration
     from sparsebench.pruning.context import Context
+    from sparsebench.pruning.target import Speedup
 
 StateDict = dict[str, Tensor]
 
@@ -73,6 +75,14 @@ class Update(NamedTuple):
     kept: dict[str, int] | None = None
 
 
+@dataclass
+class Services:
+    """What the training loop does for a method: take a snapshot, go back to one (weights, schedule)."""
+
+    take: Callable[[], dict[str, Any]]
+    put: Callable[[dict[str, Any], bool, bool], None]
+
+
 class Method(Protocol):
     """What `MethodSpec.load` gives, called with the options of the variant's name. Every function is optional."""
 
@@ -109,10 +119,18 @@ class Allocator(Protocol):
     """What `AllocatorSpec.load` gives when it is called without arguments (or with the text behind the name's colon).
 
     Optional: `scope` says over what weights compete: "layer" (unless it says otherwise), "model", or an `NM`.
+    `needs` are words of NEEDS. `reads_weights` says that its answer depends on them, so that they must be trained ones.
+    Asked for a speedup, an allocator without `allocate_speedup` gets the least sparsity that comes to it.
     """
 
     def allocate(self, layers: Mapping[str, Tensor], target: float, ctx: Context) -> dict[str, float]:
         """The sparsity of every layer in `layers`, for an overall `target` above 0."""
+
+    def allocate_speedup(self, layers: Mapping[str, Tensor], speedup: Speedup, ctx: Context) -> dict[str, float]:
+        """Optional: the sparsity of every layer for a speedup; `allocate` then gives the same for what that sums to."""
+
+    def fastest(self, layers: Mapping[str, Tensor], speedup: Speedup, ctx: Context) -> dict[str, float]:
+        """Beside `allocate_speedup`: the sparsities of the greatest speedup, without any search."""
 
 
 def offers(method: Any, name: str) -> Any:

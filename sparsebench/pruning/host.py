@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,30 +18,24 @@ from torch.optim import Optimizer
 from sparsebench.errors import BudgetError, InvariantError, UsageError
 from sparsebench.pruning.calibration import Calibration
 from sparsebench.pruning.context import Context
-from sparsebench.pruning.contract import ANSWERED, CALIBRATED, NEEDS, Event, StateDict, Update, offers
+from sparsebench.pruning.contract import ANSWERED, CALIBRATED, NEEDS, Event, Services, StateDict, Update, offers
 from sparsebench.pruning.holding import Holding
 from sparsebench.pruning.invariants import pure_evaluation, untouched
 from sparsebench.pruning.kernels import Kernels
 from sparsebench.pruning.masks import prunable, sparsity_of
+from sparsebench.pruning.target import Speedup, settle
 from sparsebench.pruning.updates import checked_masks, checked_weights
 from sparsebench.pruning.weights import dense_state, layer_of
 
 RARE = frozenset({Event.ROUND_BEGIN, Event.EPOCH_BEGIN})  # events at which everything can be looked at
 
 
-@dataclass
-class Services:
-    """What the training loop does for a method: take a snapshot, go back to one (weights, schedule)."""
-
-    take: Callable[[], dict[str, Any]]
-    put: Callable[[dict[str, Any], bool, bool], None]
-
-
 class Host:
     """One method on one model, through a whole training. The loop calls what is below in this order.
 
-    `sparsity` is the case's; `exclude` names layers to leave out. `strict` looks after every event for what else is
-    only looked for at mask updates, at the end of an epoch and at export: for tests and `sparsebench check`.
+    `sparsity` is the case's, or `speedup` in its place; `late`: found of the trained model, before `compress`, and 0
+    until then. `exclude` names layers to leave out. `strict` looks after every event for what else is only looked for
+    at mask updates, at the end of an epoch and at export: for tests and `sparsebench check`.
     """
 
     def __init__(
@@ -60,13 +53,17 @@ class Host:
         kernels: Kernels | None = None,
         calibration: Calibration | None = None,
         strict: bool = False,
+        speedup: Speedup | None = None,
+        late: bool = False,
     ) -> None:
         if not 0 <= sparsity < 1:
             raise UsageError(f"sparsity = {sparsity!r}; use a share of pruned weights in [0, 1)")
         layers = prunable(model, exclude)
         if not layers:
             raise BudgetError("the model has no Linear or Conv2d weight left to prune")
-        self.model, self.method, self.allocator, self.sparsity = model, method, allocator, float(sparsity)
+        self.model, self.method, self.allocator = model, method, allocator
+        self.speedup, self.late, self.asked = speedup, late, float(sparsity)
+        self.sparsity = 0.0 if late else self.asked
         self.name = name or type(method).__name__
         self.needs = frozenset(needs) | frozenset(getattr(method, "needs", ()))
         unknown = sorted(self.needs - NEEDS.keys())
@@ -99,7 +96,7 @@ class Host:
         ctx = self.ctx
         ctx.epochs, ctx.steps_per_epoch = epochs, steps_per_epoch
         with self._watched("its allocator", strict=True):
-            ctx.budgets()
+            settle(self, trained=False)
         setup = offers(self.method, "setup")
         if setup is not None:
             strict = "reparametrise" not in self.needs
@@ -195,6 +192,8 @@ class Host:
 
     def finish(self) -> None:
         """After the last step: compress, then hold the result to the sparsity that was asked for."""
+        with self._watched("its allocator", strict=True):
+            settle(self, trained=True)
         for update in self._compressed():
             self._apply(update, "compress")
         self._check("the end")
@@ -220,6 +219,8 @@ class Host:
                 return
             yield update
 
+    notes = property(lambda self: self.ctx.notes)  # what the method said by `ctx.note`, each text once
+
     @property
     def sparsity_now(self) -> float:
         """The share of prunable weights that the masks in force drop."""
@@ -233,6 +234,7 @@ class Host:
             "generator": self.ctx.generator.get_state(),
             "snapshots": dict(self.snapshots),
             "updates": self.updates,
+            "notes": dict(self.ctx.noted),
             "swaps": self.holding.kernels.swaps if self.holding.kernels is not None else 0,
             "method": own() if own is not None else {},
         }
@@ -241,7 +243,8 @@ class Host:
         """Take over what `state_dict` gave; the weights are loaded apart from it."""
         self.holding.enforce(dict(state["masks"]))
         self.ctx.generator.set_state(state["generator"])
-        self.snapshots, self.updates = dict(state["snapshots"]), int(state["updates"])
+        self.updates = int(state["updates"])
+        self.snapshots, self.ctx.noted = dict(state["snapshots"]), dict(state["notes"])
         if self.holding.kernels is not None:
             self.holding.kernels.swaps = int(state["swaps"])
         own = offers(self.method, "load_state_dict")

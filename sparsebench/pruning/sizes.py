@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsebench.pruning.modes import evaluating
+
 VALUE, INDEX = 4, 4  # bytes of a float32 value and of an int32 column or row offset
 
 
@@ -45,15 +47,12 @@ def positions(model: nn.Module, example: Tensor) -> dict[str, int]:
 
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     handles = [module.register_forward_hook(count) for module in layers]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        model(example[:1])
+        with evaluating(model):
+            model(example[:1])
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes:
-            module.training = mode
     return found
 
 

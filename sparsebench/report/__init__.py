@@ -7,6 +7,7 @@ comparison of two runs has `render_comparison(comparison) -> str` beside it.
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -15,9 +16,12 @@ from sparsebench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from sparsebench.runs.compare import Comparison
+    from sparsebench.runs.duel import Duel
     from sparsebench.runs.summary import RunSummary
 
-COMPARISON_FORMATS = ("json", "markdown", "table")  # named here so that asking for help imports no format
+# Named here so that asking for help imports no format.
+COMPARISON_FORMATS = ("github", "html", "json", "latex", "markdown", "table")
+DUEL_FORMATS = ("json", "markdown", "table")
 
 
 def formats() -> list[str]:
@@ -34,6 +38,15 @@ def render(summary: RunSummary, format: str = "table") -> str:
 def render_comparison(comparison: Comparison, format: str = "table") -> str:
     """A comparison as text in one of COMPARISON_FORMATS; ends in an end of line."""
     text: str = _module(format, COMPARISON_FORMATS).render_comparison(comparison)
+    return text
+
+
+def render_duels(duels: Sequence[Duel], format: str = "table") -> str:
+    """What `ab` found as text in one of DUEL_FORMATS; ends in an end of line."""
+    from sparsebench.report import _duels
+
+    _module(format, DUEL_FORMATS)
+    text: str = getattr(_duels, format)(duels)
     return text
 
 

@@ -12,10 +12,13 @@ SPLITS = ("data", "forward", "backward", "optimizer", "mask")
 SHARES = ("sparsity", "sparsity_all", "sparsity_flops")
 SIZES = ("bytes_csr", "bytes_bitmask")
 LEGEND = (
-    "accuracy: mean over seeds ± standard deviation, on the test set, touched once. to dense: points, paired by seed. "
+    "accuracy: mean over seeds ± standard deviation, on the test set, touched once; of text the share of next tokens, "
+    "with perplexity beside it: exp of the mean loss in nats. to dense: points, paired by seed. "
     "sparsity: pruned share of the prunable weights, of all parameters, of all multiply-adds. seconds: of all steps, "
     "with what methods and exchanging layers take; evaluation is left out. to goal: of those, until the validation "
-    "accuracy was reached by a model as sparse as the last. twin: the dense model that a method also gives."
+    "accuracy was reached by a model as sparse as the last. promised, measured: times faster than the dense model in "
+    "its better layout, by the times of single layers and of the whole model (± half between its quartiles). twin: the "
+    "dense model that a method also gives."
 )
 
 
@@ -32,28 +35,40 @@ def by_case(scores: Sequence[Score]) -> dict[str, list[Score]]:
     groups: dict[str, list[Score]] = {}
     for score in scores:
         groups.setdefault(f"{score.case} {score.axes}", []).append(score)
-    return {key: sorted(group, key=lambda score: score.sparsity) for key, group in groups.items()}
+    return {key: sorted(group, key=lambda score: score.target) for key, group in groups.items()}
 
 
 def result_rows(
     group: Sequence[Score], rankings: Sequence[Ranking], footnotes: Footnotes, best: str
 ) -> list[list[str]]:
     """Accuracy, its distance to the reference, and how sparse the model is by three counts."""
+    text = _is_text(group)
     twins = any(key.startswith("accuracy_") for score in group for key in score.metrics)
     goals = group[0].kind == "time-to-accuracy"
-    head = ["sparsity, method", "accuracy", "to dense", "prunable, all, FLOPs", "seconds"]
+    speeds = group[0].speedup > 0
+    head = [
+        "speedup, method" if speeds else "sparsity, method",
+        "accuracy",
+        *(["perplexity"] if text else []),
+        "to dense",
+        "prunable, all, FLOPs",
+        *(["promised, measured"] if speeds else ["seconds"]),
+    ]
     head += [*(["to goal"] if goals else []), *(["twin"] if twins else [])]
     body = []
     for score in group:
-        winner = any(_is_of(r, score) and r.best == score.variant and r.sparsity == score.sparsity for r in rankings)
+        winner = any(_is_of(r, score) and r.best == score.variant and _target(r) == score.target for r in rankings)
         row = [_name(score)]
         if score.accuracy is None:
             body.append([*row, _failure(score, footnotes)])
             continue
         mark = (f" {best}" if winner else "") + _failed_seeds(score, footnotes)
-        row += [f"{_percent(score.accuracy)}{mark}", _points(score.points)]
-        row += [" ".join(_share(score, key) for key in SHARES) if score.sparsity else ""]
-        row += [_seconds(score, "training_seconds")]
+        row += [_percent(score.accuracy) + ("" if text else mark)]
+        row += [_perplexity(score.perplexity) + mark] if text else []
+        row += [_points(score.points)]
+        row += [" ".join(_share(score, key) for key in SHARES) if not score.is_reference else ""]
+        row += [_speedups(score)] if speeds else []
+        row += [] if speeds else [_seconds(score, "training_seconds")]
         row += [_seconds(score, "seconds_to_goal") or "not reached"] if goals else []
         twin = next((value for key, value in score.metrics.items() if key.startswith("accuracy_")), None)
         row += [f"{twin * 100:.2f} %" if twin is not None else ""] if twins else []
@@ -91,14 +106,15 @@ def goal_text(group: Sequence[Score]) -> str:
 
 
 def ranking_text(rankings: Sequence[Ranking], group: Sequence[Score]) -> str:
-    """ "most accurate: acdc at 0.9 (not told apart from gmp); gmp at 0.95"."""
+    """ "most accurate: acdc at 0.9 (not told apart from gmp); gmp at 0.95"; of text "lowest perplexity: …"."""
     first = group[0]
     told = [
-        f"{r.best} at {plain(r.sparsity)}" + (f" (not told apart from {', '.join(r.level)})" if r.level else "")
+        f"{r.best} at {_asked(*_target(r))}" + (f" (not told apart from {', '.join(r.level)})" if r.level else "")
         for r in rankings
         if _is_of(r, first)
     ]
-    return f"most accurate: {'; '.join(told)}" if told else ""
+    what = "lowest perplexity" if _is_text(group) else "most accurate"
+    return f"{what}: {'; '.join(told)}" if told else ""
 
 
 def _is_of(ranking: Ranking, score: Score) -> bool:
@@ -120,13 +136,30 @@ def note_texts(group: Sequence[Score]) -> list[str]:
 
 
 def _sizes(score: Score) -> str:
-    if not score.sparsity:
+    if score.is_reference:
         return f"{kibibytes(score.metrics.get('bytes_dense'))} dense"
     return " / ".join(kibibytes(score.metrics.get(key)) for key in SIZES)
 
 
 def _name(score: Score) -> str:
-    return f"{plain(score.sparsity)} {score.variant}" if score.sparsity else score.variant
+    return score.variant if score.is_reference else f"{_asked(*score.target)} {score.variant}"
+
+
+def _target(ranking: Ranking) -> tuple[float, float]:
+    return ranking.sparsity, ranking.speedup
+
+
+def _asked(sparsity: float, speedup: float) -> str:
+    """What was asked for: "0.9", or "1.5x"."""
+    return f"{plain(speedup)}x" if speedup else plain(sparsity)
+
+
+def _speedups(score: Score) -> str:
+    """ "1.52 1.47 ±0.03": what was promised, what was measured, and half of what lies between its quartiles."""
+    if "speedup_measured" not in score.metrics:
+        return ""
+    promised, measured, low, high = (score.metrics[f"speedup_{key}"] for key in ("promised", "measured", "low", "high"))
+    return f"{promised:.2f} {measured:.2f} ±{(high - low) / 2:.2f}"
 
 
 def _failure(score: Score, footnotes: Footnotes) -> str:
@@ -143,6 +176,16 @@ def _failed_seeds(score: Score, footnotes: Footnotes) -> str:
 
 def _percent(spread: Spread) -> str:
     return f"{spread.mean * 100:.2f} %" + (f" ±{spread.deviation * 100:.2f}" if spread.deviation is not None else "")
+
+
+def _perplexity(spread: Spread | None) -> str:
+    if spread is None:
+        return "?"
+    return digits(spread.mean, 4) + (f" ±{digits(spread.deviation, 2)}" if spread.deviation is not None else "")
+
+
+def _is_text(group: Sequence[Score]) -> bool:
+    return any(score.perplexity is not None for score in group)
 
 
 def _points(spread: Spread | None) -> str:

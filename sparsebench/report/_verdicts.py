@@ -13,6 +13,7 @@ ORDER = (
     "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",
     "inconclusive", "same", "unchanged", "anchor",
 )  # fmt: skip
+ANCHORED = "change: head against base, each divided by the baseline of its own block; times are not so divided"
 HEAD = ("variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
 
 
@@ -33,7 +34,7 @@ def heading_lines(comparison: Comparison) -> list[str]:
     return [
         f"base: {where_and_when(comparison.base)} · {comparison.base_path}",
         f"head: {where_and_when(comparison.head)} · {comparison.head_path}",
-        "change: head against base, each divided by the baseline of its own block; times are not so divided",
+        *([ANCHORED] if comparison.anchored else []),
         *comparison.notes,
     ]
 
@@ -62,11 +63,12 @@ def change_table(rows: Sequence[Change], footnotes: Footnotes) -> list[list[str]
 
 def _axes(rows: Sequence[Change]) -> list[str]:
     """The axes that the rows of a case differ in."""
-    values: dict[str, set[str]] = {}
+    first: dict[str, object] = {}
+    differing: dict[str, bool] = {}
     for row in rows:
         for axis, value in row.cell.items():
-            values.setdefault(axis, set()).add(plain(value))
-    return [axis for axis, found in values.items() if len(found) > 1]
+            differing[axis] = differing.get(axis, False) or first.setdefault(axis, value) != value
+    return [axis for axis, differs in differing.items() if differs]
 
 
 def _cells(row: Change, axes: Sequence[str], footnotes: Footnotes) -> list[str]:

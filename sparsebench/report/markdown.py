@@ -49,10 +49,10 @@ def render(summary: RunSummary) -> str:
     lines += _scores(summary)
     if summary.contests:
         lines += ["", "## Who wins", "", "Geometric means of the ratio over the cells that all who are listed solved."]
-        lines += ["", *_table(_contest_rows(summary.contests)), *_crossings(summary)]
+        lines += ["", *markdown_table(contest_rows(summary.contests)), *_crossings(summary)]
     lines += ["", "## What was lost", ""]
     lines += [f"- {escaped(text)}" for text in loss_lines(summary)]
-    lines += ["", "## Where", "", *_table(_host_rows(summary))]
+    lines += ["", "## Where", "", *markdown_table(host_rows(summary))]
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,7 @@ def render_comparison(comparison: Comparison) -> str:
     lines = ["# Comparison", "", *(f"- {escaped(text)}" for text in heading_lines(comparison))]
     lines += ["", f"**{counted(comparison)}**"]
     for case, rows in by_case(comparison).items():
-        lines += ["", f"## {escaped(case_heading(case, rows))}", "", *_table(change_table(rows, footnotes))]
+        lines += ["", f"## {escaped(case_heading(case, rows))}", "", *markdown_table(change_table(rows, footnotes))]
     lines += ["", *(f"- {escaped(text)}" for text in footnotes.lines(10_000))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -75,9 +75,9 @@ def _scores(summary: RunSummary) -> list[str]:
         for group in score_tables.by_case([s for s in summary.scores if s.kind == kind]).values():
             footnotes = Footnotes()
             lines += ["", f"### {escaped(score_tables.heading(group))}", ""]
-            lines += _table(score_tables.result_rows(group, summary.rankings, footnotes, BEST))
+            lines += markdown_table(score_tables.result_rows(group, summary.rankings, footnotes, BEST))
             costs = score_tables.cost_rows(group)
-            lines += ["", *_table(costs)] if costs else []
+            lines += ["", *markdown_table(costs)] if costs else []
             told = [
                 score_tables.goal_text(group),
                 score_tables.ranking_text(summary.rankings, group),
@@ -93,7 +93,8 @@ def escaped(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table of GitHub's Markdown as lines."""
     return grid([[escaped(cell) for cell in row] for row in rows], "github")
 
 
@@ -101,7 +102,7 @@ def _case(parts: Sequence[Panel], summary: RunSummary) -> list[str]:
     footnotes = Footnotes()
     lines: list[str] = []
     for panel in parts:
-        lines += ["", f"### {escaped(panel.heading)}", "", *_table(_rows(panel, footnotes))]
+        lines += ["", f"### {escaped(panel.heading)}", "", *markdown_table(panel_rows(panel, footnotes))]
         baseline = next((row.variant for row in panel.all_rows() if row.is_baseline), "")
         crossings = break_even_text(of_case(summary.break_evens, panel.case, panel.fixed), baseline)
         lines += ["", escaped(crossings)] if crossings else []
@@ -110,7 +111,8 @@ def _case(parts: Sequence[Panel], summary: RunSummary) -> list[str]:
     return lines + ([""] + [f"- {escaped(text)}" for text in told] if told else [])
 
 
-def _rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
+def panel_rows(panel: Panel, footnotes: Footnotes) -> list[list[str]]:
+    """Head and rows of a panel with every number there is."""
     rows = [row for column in panel.columns for row in _of_column(panel, column)]
     splits = _keys(row.splits_ms for row in rows)
     metrics = _keys(row.metrics for row in rows)
@@ -159,7 +161,7 @@ def _keys(tables: Iterable[dict[str, float]]) -> list[str]:
     return list(dict.fromkeys(key for table in tables for key in table))
 
 
-def _contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
+def contest_rows(contests: Sequence[Contest]) -> list[list[str]]:
     """One row for every standing, and one for every variant that does not stand."""
     rows = [["cells", "place", "variant", "ratio", "range over blocks", "over"]]
     for contest in contests:
@@ -183,7 +185,7 @@ def _crossings(summary: RunSummary) -> list[str]:
     return ["", "Faster than the baseline from sparsity:", "", *map(escaped, told)] if told else []
 
 
-def _host_rows(summary: RunSummary) -> list[list[str]]:
+def host_rows(summary: RunSummary) -> list[list[str]]:
     """The fingerprint, the volatile notes, libraries, plugins and overrides, as recorded."""
     info = summary.info
     rows = [["field", "value"]]

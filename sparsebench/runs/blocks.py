@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import truediv
 
 import msgspec
 
@@ -17,8 +18,12 @@ Rows = dict[tuple[str, str], dict[int, Sample]]  # (cell key, variant) -> block 
 def by_row(samples: Iterable[Sample]) -> Rows:
     """Samples by (cell, variant), then by block; of two with one block the first stands."""
     rows: Rows = defaultdict(dict)
+    keys: dict[tuple[str, int], str] = {}  # samples that were read share their cells: a key is made once for each
+    samples = tuple(samples)  # all alive meanwhile, so that an id stays one cell's
     for sample in samples:
-        rows[cell_key(sample.case, sample.cell), sample.variant].setdefault(sample.block, sample)
+        place = sample.case, id(sample.cell)
+        key = keys.get(place) or keys.setdefault(place, cell_key(sample.case, sample.cell))
+        rows[key, sample.variant].setdefault(sample.block, sample)
     return dict(rows)
 
 
@@ -26,8 +31,11 @@ def kept(sample: Sample) -> list[float]:
     """Nanoseconds of one repetition in every round that counts; none unless the block is `ok`."""
     if sample.status != "ok":
         return []
+    times = sample.t_ns
+    if not sample.dropped and times and min(times) > 0:
+        return times  # as nearly always
     dropped = set(sample.dropped)
-    return [t for i, t in enumerate(sample.t_ns) if i not in dropped and t > 0]
+    return [t for i, t in enumerate(times) if i not in dropped and t > 0]
 
 
 def loosened(sample: Sample) -> Sample:
@@ -53,14 +61,26 @@ def log_ratio(baseline: Sample, variant: Sample) -> float | None:
     Rounds pair only when both were timed in one session and equally often; else the medians do.
     None if either has no rounds left.
     """
-    if not kept(baseline) or not kept(variant):
+    mine, theirs = kept(baseline), kept(variant)
+    if not mine or not theirs:
         return None
     if baseline.session == variant.session and len(baseline.t_ns) == len(variant.t_ns):
+        if len(mine) == len(theirs) == len(baseline.t_ns):
+            return _median_log(list(map(truediv, mine, theirs)))
         dropped = {*baseline.dropped, *variant.dropped}
         pairs = enumerate(zip(baseline.t_ns, variant.t_ns, strict=True))
-        values = [math.log(b / v) for i, (b, v) in pairs if i not in dropped and b > 0 and v > 0]
-        return median(values) if values else None
-    return math.log(median(kept(baseline)) / median(kept(variant)))
+        ratios = [b / v for i, (b, v) in pairs if i not in dropped and b > 0 and v > 0]
+        return _median_log(ratios) if ratios else None
+    return math.log(median(mine) / median(theirs))
+
+
+def _median_log(ratios: list[float]) -> float:
+    """The median of the logarithms, of which only those in the middle are worked out."""
+    ratios.sort()
+    middle = len(ratios) // 2
+    if len(ratios) % 2:
+        return math.log(ratios[middle])
+    return (math.log(ratios[middle - 1]) + math.log(ratios[middle])) / 2
 
 
 def log_ratios(baseline: dict[int, Sample], variant: dict[int, Sample]) -> dict[int, float]:

@@ -8,16 +8,17 @@ is compared are those ratios. The baseline itself can therefore not be judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from sparsebench.runs.blocks import block_ns, by_row, log_ratios
-from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.differences import fingerprint_differences, plan_differences, version_difference
+from sparsebench.runs.records import CellInfo, RunInfo, cell_key
+from sparsebench.runs.sides import Digest, Side, digest
 from sparsebench.runs.stats import hodges_lehmann_two, median
 from sparsebench.runs.store import Run
-from sparsebench.runs.summary import FAILED, MISSING, status_of
+from sparsebench.runs.summary import FAILED, MISSING
 
 Verdict = Literal[
     "wrong", "failed", "missing", "slower", "faster", "inconclusive", "same",
@@ -30,6 +31,7 @@ FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
 FEW_MARGINS = 3
 EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))
 FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
+NOTHING = Side(MISSING, "")  # of a row that one run does not have
 ABOUT_TIMES = frozenset({"slower", "faster", "same", "inconclusive"})  # meaningless across hosts and case versions
 
 
@@ -64,6 +66,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[Change, ...]
     notes: tuple[str, ...] = ()
     judged: bool = True
+    anchored: bool = True  # False: `change` is one of times, as other tools' files have no baseline in the same block
 
     def counts(self) -> dict[str, int]:
         """Verdict -> rows."""
@@ -82,102 +85,76 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return dict(EXIT_CODES).get(self.worst(fail_on) or "", 0)
 
 
-class _Side(msgspec.Struct, frozen=True):
-    """What one run knows of one (cell, variant)."""
+class Margins(msgspec.Struct, frozen=True, kw_only=True):
+    """The change that matters, 0.03 for 3 %: of a case, else the largest of its tags, else everywhere, else its own."""
 
-    status: str
-    reason: str
-    ratios: Sequence[float] = ()  # log(time / baseline's time), a value for every block
-    ns: float | None = None
+    everywhere: float | None = None
+    named: dict[str, float] = {}  # case or tag -> margin
+
+    def of(self, info: CellInfo) -> float:
+        """The margin of one cell."""
+        if info.case in self.named:
+            return self.named[info.case]
+        tagged = [self.named[tag] for tag in info.tags if tag in self.named]
+        if tagged:
+            return max(tagged)
+        return info.margin if self.everywhere is None else self.everywhere
+
+    def unknown(self, *infos: RunInfo) -> list[str]:
+        """The names that no case and no tag of any of the runs has."""
+        known = {name for info in infos for cell in info.cells for name in (cell.case, *cell.tags)}
+        return [name for name in self.named if name not in known]
 
 
-def compare_runs(base: Run, head: Run, *, margin: float | None = None, force: bool = False) -> Comparison:
+def compare_runs(
+    base: Run | Digest, head: Run | Digest, *, margin: float | Margins | None = None, force: bool = False
+) -> Comparison:
     """Compare every (cell, variant) of two runs; pure.
 
     margin: the change that matters, 0.03 for 3 %; without it every cell brings its own.
-    force: judge times although the two hosts are not the same.
+    force: judge times although the two hosts, or two versions of a case, are not the same.
     """
+    base, head = (run if isinstance(run, Digest) else digest(run) for run in (base, head))
+    margins = margin if isinstance(margin, Margins) else Margins(everywhere=margin)
     differences = fingerprint_differences(base.info, head.info)
     judged = force or not differences
-    notes = [f"hosts differ in {difference}" for difference in differences]
-    if notes:
+    notes = [*plan_differences(base, head), *(f"hosts differ in {difference}" for difference in differences)]
+    if differences:
         said = "times stand side by side and are not judged; --force judges them"
         notes.append("judged all the same: forced" if force else said)
-    cells = {cell_key(c.case, c.cell): c for c in (*head.info.cells, *base.info.cells)}
-    versions = {cell_key(c.case, c.cell): c.version for c in head.info.cells}
-    sides = _sides(base), _sides(head)
-    rows = []
-    for key, info in cells.items():
-        variants = dict.fromkeys(v for side in sides for v in side.get(key, {}))
-        for variant in variants:
-            old, new = (side.get(key, {}).get(variant, _Side(MISSING, "")) for side in sides)
-            row = _change(info, variant, old, new, info.margin if margin is None else margin)
-            if versions.get(key, info.version) != info.version:
-                reason = f"the case itself changed (version {info.version} -> {versions[key]})"
-                row = msgspec.structs.replace(_unjudged(row, reason), change=None, low=None, high=None)
-            elif not judged:
-                row = _unjudged(row, "")
-            rows.append(row)
+    rows = list(_changes(base, head, margins, judged, force))
     if not any(row.base_status != MISSING and row.head_status != MISSING for row in rows):
         notes.append("the two runs have no (cell, variant) in common")
     return Comparison(
         base=base.info,
         head=head.info,
-        base_path=str(base.path),
-        head_path=str(head.path),
+        base_path=base.path,
+        head_path=head.path,
         rows=tuple(rows),
         notes=(*notes, *(f"base: {p}" for p in base.problems), *(f"head: {p}" for p in head.problems)),
         judged=judged,
     )
 
 
-def fingerprint_differences(base: RunInfo, head: RunInfo) -> list[str]:
-    """The fields in which the stable descriptions of two hosts differ, with both values."""
-    old, new = (_flat(info.host.get("fingerprint", {})) for info in (base, head))
-    fields = dict.fromkeys((*old, *new))
-    return [
-        f"{field}: {old.get(field, 'not given')} / {new.get(field, 'not given')}"
-        for field in fields
-        if old.get(field) != new.get(field)
-    ]
+def _changes(base: Digest, head: Digest, margins: Margins, judged: bool, force: bool) -> Iterator[Change]:
+    """A row for every (cell, variant) of either run."""
+    old, new = ({cell_key(c.case, c.cell): c for c in run.info.cells} for run in (base, head))
+    for key, info in {**new, **old}.items():
+        sides = base.sides.get(key, {}), head.sides.get(key, {})
+        changed = version_difference(info, new.get(key, info))
+        for variant in dict.fromkeys((*sides[0], *sides[1])):
+            was, now = (side.get(variant, NOTHING) for side in sides)
+            row = _change(info, variant, was, now, margins.of(info))
+            if changed and force:
+                row = msgspec.structs.replace(row, reason="; ".join(filter(None, (row.reason, f"forced: {changed}"))))
+            elif changed:
+                row = msgspec.structs.replace(_unjudged(row, changed), change=None, low=None, high=None)
+            elif not judged:
+                row = _unjudged(row, "")
+            yield row
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, keys joined by dots; lists whose order means nothing as text."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return flat
-
-
-def _sides(run: Run) -> dict[str, dict[str, _Side]]:
-    """Cell key -> variant -> what this run knows of it, for all that is planned and has any sample."""
-    index = by_row(run.samples)
-    sides: dict[str, dict[str, _Side]] = {}
-    for info in run.info.cells:
-        key = cell_key(info.case, info.cell)
-        baseline = index.get((key, info.baseline), {})
-        for variant in info.variants:
-            sides.setdefault(key, {})[variant] = _side(index.get((key, variant), {}), baseline)
-    return sides
-
-
-def _side(blocks: dict[int, Sample], baseline: dict[int, Sample]) -> _Side:
-    """One (cell, variant) of one run."""
-    status, reason = status_of(blocks)
-    if status != "ok":
-        return _Side(status, reason)
-    times = [ns for ns in map(block_ns, blocks.values()) if ns is not None]
-    anchored = status_of(baseline)[0] == "ok"
-    ratios = [-value for value in log_ratios(baseline, blocks).values()] if anchored else []
-    return _Side(status, reason, ratios, median(times))
-
-
-def _change(info: CellInfo, variant: str, base: _Side, head: _Side, margin: float) -> Change:
+def _change(info: CellInfo, variant: str, base: Side, head: Side, margin: float) -> Change:
     """The row of one (cell, variant), as if both runs came from one host."""
     row = Change(
         case=info.case,
@@ -238,7 +215,7 @@ def _judge_few(base: Sequence[float], head: Sequence[float], margins: float, flo
     return "inconclusive", f"{blocks}: verdicts need {FULL_BLOCKS} a side (--blocks {FULL_BLOCKS})"
 
 
-def _status_verdict(base: _Side, head: _Side) -> tuple[Verdict, str]:
+def _status_verdict(base: Side, head: Side) -> tuple[Verdict, str]:
     """What it means that at least one side has no time."""
     arrow = f"{base.status} -> {head.status}"
     told = f"{arrow}: {head.reason}" if head.reason else arrow

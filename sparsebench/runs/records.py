@@ -16,7 +16,7 @@ TIMED: frozenset[str] = frozenset({"ok", "contaminated"})
 SCORED: frozenset[str] = frozenset({"accuracy", "time-to-accuracy"})  # kinds of case that are compared by scores
 
 
-class Sample(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Sample(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):  # no cycles: nothing for gc to look at
     """What one variant did in one cell of one block. `t_ns` is there only when `status` is `ok` or `contaminated`."""
 
     case: str
@@ -72,6 +72,7 @@ class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     op: str = ""  # "linear" | "conv2d"; empty for whole models
     group: str = ""  # means are taken within one group; empty: within the op
     margin: float = 0.03
+    tags: list[str] = []  # words of the suite
     useful_flop: float = 0.0  # 2·nnz·positions, times the products in the pass
     dense_flop: float = 0.0
     products: int = 0  # in the pass: forward 1, both 3

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -46,12 +48,13 @@ def read_run(path: str | Path) -> Run:
     """
     path = Path(path)
     folder = path.parent if path.name in (INFO, SAMPLES) else path
-    info = _read_info(folder)
+    info = read_info(folder)
     samples, problems = _read_samples(folder / SAMPLES)
     return Run(info, tuple(samples), tuple(problems), folder)
 
 
-def _read_info(folder: Path) -> RunInfo:
+def read_info(folder: Path) -> RunInfo:
+    """The head of a run folder; RunError if there is none that can be read."""
     file = folder / INFO
     if not folder.exists():
         raise RunError(f"{folder}: no such run; give the folder that a run printed at its end")
@@ -74,34 +77,63 @@ def _read_info(folder: Path) -> RunInfo:
 
 def _read_samples(file: Path) -> tuple[list[Sample], list[str]]:
     """The good lines of a samples file, and what was wrong with the others."""
+    samples: list[Sample] = []
+    problems: list[str] = []
+    seen: dict[tuple[str, str, int], int] = {}
+    shared = _Shared()
+    backwards = Counter[str]()
     try:
-        data = file.read_bytes()
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.endswith(b"\n"):
+                    problems.append(f"{file.name} line {number}: torn (no end of line), skipped")
+                    break
+                try:
+                    sample = _decode_sample(line)
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    problems.append(f"{file.name} line {number}: corrupt, skipped ({error})")
+                    continue
+                key = shared.key_of(sample)
+                first = seen.setdefault((key, sample.variant, sample.block), number)
+                if first == number:
+                    samples.append(sample)
+                    if sample.t_ns and min(sample.t_ns) <= 0:
+                        backwards[sample.variant] += sum(t <= 0 for t in sample.t_ns)
+                else:
+                    problems.append(
+                        f"{file.name} line {number}: {sample.variant} in {key}, block {sample.block}, "
+                        f"is there already; line {first} stands"
+                    )
     except FileNotFoundError:
         return [], []
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
-    *lines, tail = data.split(b"\n")
-    samples: list[Sample] = []
-    problems: list[str] = []
-    seen: dict[tuple[str, str, int], int] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            sample = _decode_sample(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            problems.append(f"{file.name} line {number}: corrupt, skipped ({error})")
-            continue
-        key = cell_key(sample.case, sample.cell), sample.variant, sample.block
-        first = seen.setdefault(key, number)
-        if first == number:
-            samples.append(sample)
-        else:
-            problems.append(
-                f"{file.name} line {number}: {sample.variant} in {key[0]}, block {sample.block}, "
-                f"is there already; line {first} stands"
-            )
-    if tail:
-        problems.append(f"{file.name} line {len(lines) + 1}: torn (no end of line), skipped")
+    if backwards:
+        who = ", ".join(f"{count} of {variant}" for variant, count in backwards.items())
+        problems.append(f"{file.name}: a clock went backwards or stood still: rounds without a time, left out: {who}")
     return samples, problems
+
+
+class _Shared:
+    """Samples of one cell share their table of axes and their strings: a third of the memory of a large run."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[Any, ...], tuple[str, str, dict[str, Any]]] = {}
+        self.names: dict[str, str] = {}
+
+    def key_of(self, sample: Sample) -> str:
+        """The sample's cell key; the sample gets the parts that an earlier one brought."""
+        sample.variant = self.names.setdefault(sample.variant, sample.variant)
+        values = sample.cell.values()
+        try:
+            known = self.cells[sample.case, *sample.cell, *values, *map(type, values)]  # 1 is not 1.0 in a key
+        except KeyError:
+            known = cell_key(sample.case, sample.cell), sample.case, sample.cell
+            self.cells[sample.case, *sample.cell, *values, *map(type, values)] = known
+        except TypeError:  # a list as a value of an axis
+            return cell_key(sample.case, sample.cell)
+        key, sample.case, sample.cell = known
+        return key
 
 
 class RunWriter:
@@ -142,7 +174,7 @@ class RunWriter:
     def resume(cls, folder: str | Path) -> RunWriter:
         """Go on with a run. A torn last line is cut off and named in `problems`; complete lines stay."""
         folder = Path(folder)
-        _read_info(folder)
+        read_info(folder)
         lock = _take_lock(folder)
         try:
             run = read_run(folder)

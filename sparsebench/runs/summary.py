@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import block_ns, by_row, log_ratios, loosened
+from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratios, loosened
 from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
 from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, cell_key
@@ -108,6 +108,7 @@ def summarize(run: Run) -> RunSummary:
     stray = sorted(index.keys() - planned)
     problems = [
         *run.problems,
+        *_missing_shards(run.info),
         *(f"{key}: samples of a cell that run.json does not plan, left out" for key in stray),
     ]
     raced = [cell for cell in run.info.cells if cell.kind not in SCORED]
@@ -123,6 +124,14 @@ def summarize(run: Run) -> RunSummary:
         problems=tuple(problems),
         path=str(run.path),
     )
+
+
+def _missing_shards(info: RunInfo) -> list[str]:
+    """What a merged run says of the shards that it was merged without."""
+    shards = info.options.get("shards", {})
+    missing, of = shards.get("missing", ()), shards.get("of")
+    names = ", ".join(f"{index}/{of}" for index in missing)
+    return [f"{len(missing)} of {of} shards are missing: {names}"] if missing else []
 
 
 def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], run: RunInfo, roof: Roof | None) -> list[Row]:
@@ -165,13 +174,14 @@ def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
     if not blocks:
         return MISSING, "planned but never measured; --resume completes the run"
     samples = [blocks[b] for b in sorted(blocks)]
-    for status in WORST_FIRST:
-        bad = [s for s in samples if s.status == status]
-        if bad:
-            reason = bad[0].reason or ""
-            partly = len(bad) < len(samples)
-            return status, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
-    if all(block_ns(s) is None for s in samples):
+    found = {s.status for s in samples}
+    worst = next((status for status in WORST_FIRST if status in found), None)
+    if worst:
+        bad = [s for s in samples if s.status == worst]
+        reason = bad[0].reason or ""
+        partly = len(bad) < len(samples)
+        return worst, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
+    if not any(map(kept, samples)):
         return "contaminated", "other work on this machine spoiled every block; run again when it is quiet"
     return "ok", ""
 
@@ -216,7 +226,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
 
 def _spoiled(samples: Iterable[Sample]) -> int:
     """Blocks that were timed and have no round to use."""
-    return sum(s.status in TIMED and block_ns(s) is None for s in samples)
+    return sum(s.status in TIMED and not kept(s) for s in samples)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:

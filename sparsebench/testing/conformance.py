@@ -43,7 +43,7 @@ def run_check(backend: Backend, spec: BackendSpec, check: Check) -> CheckResult:
             return CheckResult(check.name, "unsupported", reason)
         if reason is not None:
             raise TypeError(f"unsupported() returned {type(reason).__name__}; it must return a reason or None")
-        with _threads(check.problem.threads):
+        with threads_set(check.problem.threads):
             finding = _examine(backend, check, judged_precision(spec.precision, check.problem.dtype))
     except UnsupportedError as error:
         return CheckResult(check.name, "unsupported", str(error))
@@ -169,7 +169,8 @@ def _ones(weight: SparseWeight) -> SparseWeight:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads_set(count: int) -> Iterator[None]:
+    """torch's number of threads, put back at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsebench.errors import UsageError
+from sparsebench.errors import UsageError, nearest
 from sparsebench.plugin import BackendSpec, MethodSpec
 from sparsebench.registry import Entry, Registry, load_registry
 from sparsebench.testing.grid import Check, checks_for
@@ -89,6 +89,33 @@ def conformance_params(backend: str | Path | BackendSpec) -> list[ParameterSet]:
         for spec, make in _offered("backends", backend, cache)
         for check in checks_for(spec)
     ]
+
+
+def all_params(what: str | Path) -> list[ParameterSet]:
+    """The checks of every backend and method of a plugin file, of an installed name, or of a distribution.
+
+    UsageError if that has neither.
+    """
+    make = {"backends": conformance_params, "methods": method_params}
+    if str(what).endswith(".py"):
+        registry, file = load_registry([what]), str(Path(what).resolve())
+        kinds = [kind for kind in make if any(e.source.file == file for e in getattr(registry, kind).values())]
+        if not kinds:
+            broken = [plugin.error for plugin in registry.plugins if plugin.name == file and plugin.error]
+            raise UsageError(f"{what} offers no backend and no method{': ' + broken[0] if broken else ''}")
+        return [param for kind in kinds for param in make[kind](what)]
+    registry = load_registry()
+    found: list[tuple[str, str]] = []
+    for kind in make:
+        entries: dict[str, Entry] = getattr(registry, kind)
+        if str(what).partition("@")[0] in entries:
+            found.append((kind, str(what)))
+        else:
+            found += [(kind, name) for name, entry in entries.items() if entry.plugin.distribution == str(what)]
+    if not found:
+        known = {*registry.backends, *registry.methods}
+        raise UsageError(f"no backend, method or distribution is named {str(what)!r}{nearest(str(what), known)}")
+    return [param for kind, name in found for param in make[kind](name)]
 
 
 def _offered(kind: str, what: Any, shared: Callable[[Any], Any] = lambda make: make) -> list[tuple[Any, Any]]:

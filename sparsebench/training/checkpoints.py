@@ -1,4 +1,4 @@
-"""Checkpoints without code in them: safetensors, NumPy's .npz, or torch files read with `weights_only=True`."""
+"""Checkpoints without code in them: safetensors, .npz of NumPy, .bin of llama2.c, torch files read as mere weights."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from torch import Tensor, nn
 
 from sparsebench.errors import CheckpointError, nearest
 from sparsebench.pruning.export import read_export
+from sparsebench.training._llama2c import read_llama2c
 from sparsebench.training._npz import read_npz
 
 WRAPPERS = ("state_dict", "model")  # where training scripts put the state dict beside epoch and optimizer
-SUFFIXES = (".npz", ".safetensors", ".pt")
+SUFFIXES = (".npz", ".safetensors", ".pt", ".bin")
+LLAMA2C = "checkpoint_legacy.bin"  # in a folder of its own, beside its tokenizer
+TORCH = (b"PK", b"\x80")  # how files of torch.save begin, zip or pickle; some are called .bin
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 # What one layer is called here and there: as CIFAR code and as torchvision has it, as Caffe and as PyTorch code has it.
 SPELLINGS = (("linear", "fc"), ("shortcut", "downsample"), ("ip1", "fc1"), ("ip2", "fc2"), ("ip3", "fc3"))
 
 
 def find_checkpoint(name: str, root: Path | None) -> Path:
-    """The file that `name` means: a path, or NAME.npz, NAME.safetensors or NAME.pt below models/ of the data folder.
+    """The file that `name` means: a path, or NAME with one of `SUFFIXES` below models/ of the data folder.
 
-    Raises `CheckpointError` saying where it looked, with near misses.
+    A folder NAME may stand there in its place, with llama2.c's checkpoint_legacy.bin. Raises `CheckpointError` saying
+    where it looked, with near misses.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -33,10 +37,11 @@ def find_checkpoint(name: str, root: Path | None) -> Path:
     if root is None:
         raise CheckpointError(f"checkpoint {name!r} is no file here, and SPARSEBENCH_DATA names no folder to look in")
     folder = root / "models"
-    for suffix in SUFFIXES:
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
+    for path in (*(folder / f"{name}{suffix}" for suffix in SUFFIXES), folder / name / LLAMA2C):
+        if path.is_file():
+            return path
     known = {file.stem for file in folder.glob("*") if file.suffix in SUFFIXES}
+    known |= {file.parent.name for file in folder.glob(f"*/{LLAMA2C}")}
     raise CheckpointError(
         f"checkpoint {name!r} is no file here, nor is it in {folder} with {', '.join(SUFFIXES)}{nearest(name, known)}"
     )
@@ -56,7 +61,7 @@ def save_checkpoint(state: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .safetensors or .npz file, or in one that `torch.save` wrote; raises `CheckpointError`.
+    """The state dict in a .safetensors, .npz or llama2.c file, or in one of `torch.save`; raises `CheckpointError`.
 
     Names are those of the file; `load_checkpoint` fits them to a model.
     """
@@ -132,6 +137,8 @@ def _read(path: Path) -> Any:
         return read_npz(path)
     if path.suffix == ".safetensors":
         return read_export(path)  # one with weights as CSR, too
+    if path.suffix == ".bin" and not _begins(path, TORCH):
+        return read_llama2c(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # it warns of pickle protocols and then reads them, or raises
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -140,6 +147,11 @@ def _read(path: Path) -> Any:
             f"{path}: cannot be read without running code from it ({_line(error)}); save a plain state dict, "
             "or safetensors with the suffix .safetensors"
         ) from error
+
+
+def _begins(path: Path, marks: tuple[bytes, ...]) -> bool:
+    with path.open("rb") as file:
+        return file.read(2).startswith(marks)
 
 
 def _is_csr(name: str, own: Mapping[str, Tensor]) -> bool:

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FEATURES = 784  # what "features" means to a set that is made for the model, as `noise` is: a 28x28 image
+TOKENS = 128  # how long a text is to a model that takes any length
 
 
 class Examples(NamedTuple):
-    """Inputs float32 [n, …] and labels int64 [n]."""
+    """Inputs float32 [n, …] and labels int64 [n]; of text both int64 [n, T], labels being the next tokens."""
 
     inputs: Tensor
     labels: Tensor
@@ -37,6 +38,18 @@ class Splits(NamedTuple):
     validation: Examples
     test: Examples
     note: str = ""
+
+
+class Inputs(NamedTuple):
+    """What a model takes: its kind and the shape of one example, () where any size will do."""
+
+    kind: str  # "features", "images" or "tokens"
+    shape: tuple[int, ...]
+
+    @property
+    def typical(self) -> tuple[int, ...]:
+        """The shape of one example, with a usual size where any will do."""
+        return self.shape or ((FEATURES,) if self.kind == "features" else (TOKENS,))
 
 
 def data_root() -> Path | None:
@@ -60,30 +73,39 @@ def load_splits(entry: Any, inputs: str) -> tuple[Splits, int]:
 
     "features" flattens every example, and `in_channels` counts the features. "1x28x28" takes images [n, C, H, W]:
     smaller ones are zero-padded evenly on all sides up to that height and width (never resized), and the model
-    is to be built for the channels the images have. Raises `DatasetMissing`, `DatasetCorrupt`, `PluginError` if
-    the loader breaks the contract, and `UsageError` naming both sides if the images cannot fit.
+    is to be built for the channels the images have. "tokens" takes text [n, T], "tokens:128" text that is cut into
+    at most 128 tokens, and `in_channels` is T. Raises `DatasetMissing`, `DatasetCorrupt`, `PluginError` if
+    the loader breaks the contract, and `UsageError` naming both sides if the data cannot fit.
     """
-    shape = parse_inputs(inputs)
+    wanted = parse_inputs(inputs)
     loader = entry.load()
-    wants_shape = "shape" in inspect.signature(loader).parameters
-    splits = loader(data_root(), shape=shape or (FEATURES,)) if wants_shape else loader(data_root())
+    known = inspect.signature(loader).parameters
+    options: dict[str, Any] = {}
+    if "shape" in known and wanted.kind != "tokens":
+        options["shape"] = wanted.typical
+    if "length" in known and wanted.kind == "tokens" and wanted.shape:
+        options["length"] = wanted.shape[0]
+    splits = loader(data_root(), **options)
     check_splits(splits, entry.spec)
     train, validation, test = (
-        Examples(_fit(images, shape, entry.spec.name, inputs), labels) for images, labels in splits[:3]
+        Examples(_fit(each, wanted, entry.spec.name, inputs), labels) for each, labels in splits[:3]
     )
     fitted = Splits(train, validation, test, *splits[3:])
     return fitted, fitted.train.inputs.shape[1]
 
 
-def parse_inputs(inputs: str) -> tuple[int, int, int] | None:
-    """(channels, height, width) of "3x32x32", None for "features"; raises `PluginError` for anything else."""
-    if inputs == "features":
-        return None
+def parse_inputs(inputs: str) -> Inputs:
+    """What "features", "3x32x32", "tokens" or "tokens:128" stands for; raises `PluginError` for anything else."""
+    if inputs in ("features", "tokens"):
+        return Inputs(inputs, ())
     sizes = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", inputs)
-    if not sizes:
-        raise PluginError(f'a model takes inputs = {inputs!r}; it must be "features" or CxHxW as in "3x32x32"')
-    channels, height, width = (int(size) for size in sizes.groups())
-    return channels, height, width
+    if sizes:
+        return Inputs("images", tuple(int(size) for size in sizes.groups()))
+    length = re.fullmatch(r"tokens:([1-9]\d*)", inputs)
+    if length:
+        return Inputs("tokens", (int(length[1]),))
+    raise PluginError(f'a model takes inputs = {inputs!r}; it must be "features", CxHxW as in "3x32x32", '
+                      '"tokens", or "tokens:LENGTH" as in "tokens:128"')  # fmt: skip
 
 
 def check_splits(splits: Any, spec: Any) -> None:
@@ -99,20 +121,47 @@ def check_splits(splits: Any, spec: Any) -> None:
     for name, part in zip(Splits._fields[:3], splits[:3], strict=True):
         inputs, labels = part
         where = f"data set {spec.name}, {name}"
-        if inputs.dtype != torch.float32 or inputs.ndim < 2 or labels.dtype != torch.int64:
-            raise PluginError(f"{where}: inputs must be float32 [n, …] and labels int64 [n], "
-                              f"not {inputs.dtype} {list(inputs.shape)} and {labels.dtype}")  # fmt: skip
-        if not len(labels) or labels.shape != (len(inputs),) or inputs.shape[1:] != splits[0][0].shape[1:]:
+        text = inputs.dtype == torch.int64  # tokens; numbers of any other kind are float32
+        fits = inputs.ndim == 2 if text else inputs.dtype == torch.float32 and inputs.ndim >= 2
+        if not fits or labels.dtype != torch.int64:
+            raise PluginError(f"{where}: inputs must be float32 [n, …] and labels int64 [n], or tokens and next tokens "
+                              f"int64 [n, T], not {inputs.dtype} {list(inputs.shape)} and {labels.dtype}")  # fmt: skip
+        first = splits[0][0]
+        wanted = inputs.shape if text else inputs.shape[:1]
+        if (
+            not len(labels)
+            or labels.shape != wanted
+            or (inputs.shape[1:], inputs.dtype) != (first.shape[1:], first.dtype)
+        ):
             raise PluginError(f"{where}: {list(inputs.shape)} inputs do not go with {list(labels.shape)} "
-                              f"labels and {list(splits[0][0].shape)} training inputs")  # fmt: skip
-        if int(labels.min()) < 0 or int(labels.max()) >= spec.classes:
-            raise PluginError(f"{where}: labels run from {int(labels.min())} to {int(labels.max())}, "
-                              f"outside the {spec.classes} classes it declares")  # fmt: skip
+                              f"labels and {list(first.shape)} training inputs")  # fmt: skip
+        for what, values in (("labels", labels), *((("tokens", inputs),) if text else ())):
+            if int(values.min()) < 0 or int(values.max()) >= spec.classes:
+                raise PluginError(f"{where}: {what} run from {int(values.min())} to {int(values.max())}, "
+                                  f"outside the {spec.classes} classes it declares")  # fmt: skip
 
 
-def _fit(images: Tensor, shape: tuple[int, int, int] | None, name: str, inputs: str) -> Tensor:
-    if shape is None:
-        return images.flatten(1)
+def _fit(examples: Tensor, wanted: Inputs, name: str, inputs: str) -> Tensor:
+    is_text = not examples.is_floating_point()
+    if is_text != (wanted.kind == "tokens"):
+        what, fit = ("text", '"tokens"') if is_text else ("no text", '"features" or images, or a data set of text')
+        raise UsageError(
+            f"data set {name} is {what} and the model takes {inputs}; choose a model whose inputs are {fit}"
+        )
+    if is_text:
+        return _fit_text(examples, wanted, name, inputs)
+    return examples.flatten(1) if wanted.kind == "features" else _fit_images(examples, wanted.shape, name, inputs)
+
+
+def _fit_text(tokens: Tensor, wanted: Inputs, name: str, inputs: str) -> Tensor:
+    """As it is: whoever gives text cuts it, for only there is it known what comes next."""
+    if wanted.shape and tokens.shape[1] > wanted.shape[0]:
+        raise UsageError(f"data set {name} has texts of {tokens.shape[1]} tokens, longer than the {inputs} the model "
+                         "takes; choose another model or data set")  # fmt: skip
+    return tokens
+
+
+def _fit_images(images: Tensor, shape: tuple[int, ...], name: str, inputs: str) -> Tensor:
     if images.ndim != 4:
         raise UsageError(f"data set {name} has {math.prod(images.shape[1:])} features and the model takes "
                          f'{inputs} images; choose a model whose inputs are "features"')  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +20,14 @@ from sparsebench.pruning.masks import prunable, sparsity_of
 from sparsebench.pruning.weights import dense_state
 from sparsebench.training.batches import batches_per_epoch, epoch_batches
 from sparsebench.training.data import Splits
-from sparsebench.training.evaluate import evaluate
+from sparsebench.training.evaluate import evaluate, judge
 from sparsebench.training.norms import reestimate_norms
 from sparsebench.training.recipe import Recipe, learning_rate
+from sparsebench.training.result import Mark, TrainResult
 from sparsebench.training.state import read_state, write_state
 from sparsebench.training.step import SPLITS, StepRunner
 
 Progress = Callable[[int, float, float], object]
-
-
-class Mark(NamedTuple):
-    """What was known at the end of an epoch, or after what was done in one shot at the end of all."""
-
-    seconds: float  # spent in steps since the beginning, evaluation left out
-    validation_accuracy: float
-    sparsity: float  # of the prunable weights at that moment
-
-
-class TrainResult(NamedTuple):
-    """What a training came to."""
-
-    accuracy: float  # on the test set, which is touched once, at the end
-    validation_accuracy: float  # at the end; nothing is selected by it
-    loss: float  # mean over the last epoch's steps
-    seconds: float  # in steps with all that methods and swaps take, without evaluation
-    splits_ns: dict[str, int]  # data, forward, backward, optimizer, mask: summed over all steps
-    steps: int
-    marks: tuple[Mark, ...]  # one an epoch, and one more if the model was compressed after the last
-
-    def seconds_to(self, goal: float, sparsity: float = 0.0) -> float | None:
-        """Seconds to the first mark with a validation accuracy of `goal`, and at least so sparse."""
-        return next(
-            (m.seconds for m in self.marks if m.validation_accuracy >= goal and m.sparsity >= sparsity - 1e-9), None
-        )
 
 
 @dataclass
@@ -89,14 +64,16 @@ class Trainer:
             while self.round < rounds:
                 self._round()
             self._finish()
+        quality = judge(self.model, self.splits.test)
         return TrainResult(
-            accuracy=evaluate(self.model, self.splits.test),
+            accuracy=quality.accuracy,
             validation_accuracy=self.marks[-1].validation_accuracy,
             loss=self.loss,
             seconds=sum(self.totals.values()) / 1e9,
             splits_ns=dict(self.totals),
             steps=self.steps,
             marks=tuple(self.marks),
+            test_loss=quality.loss,
         )
 
     def _begin(self) -> None:

@@ -29,11 +29,13 @@ SCALES = {
 def normalised(splits: Splits, name: str) -> Splits:
     """Scaled copies of the inputs of all three splits; labels and note stay. "none" gives `splits` itself.
 
-    Inputs are float32 [n, channels, …] in [0, 1]. Raises `UsageError` for a name that is not in `SCALES`, and if the
-    scale is for another number of channels than the inputs have.
+    Inputs are float32 [n, channels, …] in [0, 1]. Raises `UsageError` for a name that is not in `SCALES`, for text, and
+    if the scale is for another number of channels than the inputs have.
     """
     if name not in SCALES:
         raise UsageError(f"normalise = {name!r} is not known{nearest(name, SCALES)}")
+    if name != "none" and not splits.train.inputs.is_floating_point():
+        raise UsageError(f"normalise = {name!r} is for images, and the inputs are text; write normalise = 'none'")
     scale, shape = SCALES[name], list(splits.train.inputs.shape[1:])
     channels = len(scale.mean)
     if channels > 1 and (len(shape) != 3 or shape[0] != channels):

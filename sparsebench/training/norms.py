@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sparsebench.pruning.modes import evaluating
 from sparsebench.training.batches import epoch_batches
 from sparsebench.training.data import Examples
 
@@ -27,19 +28,16 @@ def reestimate_norms(model: nn.Module, examples: Examples, batch: int, seed: int
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not norms:
         return 0
-    modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-        norm.train()
-    try:
-        for inputs, _ in islice(epoch_batches(examples, batch, seed, epoch=0), BATCHES):
-            model(inputs)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        try:
+            for inputs, _ in islice(epoch_batches(examples, batch, seed, epoch=0), BATCHES):
+                model(inputs)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return len(norms)

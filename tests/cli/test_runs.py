@@ -115,7 +115,7 @@ def test_compare(call: Call, store: Store, head: dict[str, Any], args: list[str]
         (["--margin", "0"], ["--margin 0"]),
         (["--margin", "-3%"], ["--margin -3%"]),
         (["--fail-on", "slwer"], ["'slwer'", "did you mean 'slower'"]),
-        (["--format", "html"], ["'html'", "markdown"]),
+        (["--format", "xml"], ["'xml'", "markdown"]),
     ],
 )
 def test_what_cannot_be_used_is_said(call: Call, store: Store, args: list[str], words: list[str]) -> None:

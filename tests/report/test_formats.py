@@ -22,7 +22,7 @@ def failing(s):
 
 
 def test_formats_are_the_files(run_of):
-    assert formats() == ["csv", "json", "markdown", "table"]
+    assert formats() == ["csv", "github", "html", "json", "latex", "markdown", "table"]
     with pytest.raises(UsageError, match="did you mean 'markdown'"):
         render(summarize(run_of()), "markdwon")
     with pytest.raises(UsageError, match="format 'csv' is not known"):

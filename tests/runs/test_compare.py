@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from sparsebench.runs.blocks import block_ns
-from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs, judge
+from sparsebench.runs.compare import FAIL_ON, Change, Comparison, Margins, compare_runs, judge
+from sparsebench.runs.sides import digest, renamed
 from sparsebench.runs.stats import median
 
 replace = msgspec.structs.replace
@@ -145,14 +146,102 @@ def test_volatile_notes_do_not_matter(run_of):
     assert compare_runs(run_of(host=host | {"volatile": {"mhz": 1}}), run_of(host=host)).judged
 
 
-def test_a_case_that_changed_is_never_compared(run_of, cells_of):
-    changed = [replace(c, version="v2") if c.cell["sparsity"] == 0.9 else c for c in cells_of()]
-    comparison = compare_runs(run_of(), run_of(changed, slowed(0.5)), force=True)
+def test_a_case_that_changed_is_not_judged_unless_forced(run_of, cells_of):
+    changed = [
+        replace(c, version="v2", title="linear 9->9", dense_flop=7.0) if c.cell["sparsity"] == 0.9 else c
+        for c in cells_of()
+    ]
+    base, head = run_of(), run_of(changed, slowed(0.5))
+    comparison = compare_runs(base, head)
     assert verdicts(comparison) == ["slower", "not judged"]
     row = comparison.rows[-1]
-    assert "v1 -> v2" in row.reason
+    assert "v1 -> v2; title: linear 1024->1024 batch 128 at 0.9, forward / linear 9->9, dense_flop: " in row.reason
     assert row.change is None
     assert comparison.exit_code({"slower"}) == 1  # of the other cell
+    forced = compare_runs(base, head, force=True)
+    assert verdicts(forced) == ["slower", "slower"]
+    assert "forced: the case itself changed" in forced.rows[-1].reason
+    assert "forced" not in forced.rows[1].reason
+
+
+def test_a_change_that_no_field_shows_is_said_so(run_of, cells_of):
+    row = compare_runs(run_of(), run_of([replace(c, version="v2") for c in cells_of()])).rows[1]
+    assert row.reason.endswith(
+        "(version v1 -> v2; in a parameter that run.json does not spell out; compare the suites)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("margins", "wanted"),
+    [
+        ({}, 0.03), ({"everywhere": 0.1}, 0.1), ({"named": {"linear-1024": 0.2}}, 0.2),
+        ({"everywhere": 0.1, "named": {"quick": 0.15, "noisy": 0.25, "other": 0.9}}, 0.25),
+        ({"named": {"noisy": 0.25, "linear-1024": 0.2}}, 0.2),
+    ],
+)  # fmt: skip
+def test_margins_of_a_case_go_before_those_of_its_tags(cells_of, margins, wanted):
+    [cell] = cells_of(sparsities=(0.9,), tags=["quick", "noisy"])
+    assert Margins(**margins).of(cell) == wanted
+
+
+def test_a_margin_that_nothing_has_is_found_out(run_of, cells_of):
+    info = run_of(cells_of(tags=["quick"])).info
+    assert Margins(named={"quick": 0.1, "linear-1024": 0.1, "quikc": 0.1}).unknown(info) == ["quikc"]
+
+
+def test_margins_decide_each_row(run_of, cells_of):
+    cells = [*cells_of((0.9,), blocks=10), *cells_of((0.9,), cases=("other",), blocks=10, tags=["noisy"])]
+    base, head = run_of(cells, block_sd=0.005), run_of(cells, slowed(0.08), seed=7, block_sd=0.005)
+    comparison = compare_runs(base, head, margin=Margins(named={"noisy": 0.2}))
+    assert verdicts(comparison) == ["slower", "same"]
+    assert [row.margin for row in comparison.rows if row.variant == "cython"] == [0.03, 0.2]
+
+
+def test_different_suites_and_cells_of_one_run_are_said(run_of, cells_of):
+    base = run_of(cells_of(sparsities=(0.7, 0.8, 0.9)))
+    head = run_of(cells_of(sparsities=(0.9, 0.99)), suite={"name": "suite-mine"})
+    notes = compare_runs(base, head).notes
+    assert notes == (
+        "the runs are of different suites, suite-cpu and suite-mine: only cells that both have are compared",
+        "2 of 3 cells of base are not in the other run",
+        "1 of 2 cells of head are not in the other run",
+    )
+
+
+def as_named(cells, names):
+    return [replace(c, variants=[names.get(v, v) for v in c.variants]) for c in cells]
+
+
+def test_a_renamed_backend_is_guessed_and_can_be_told(run_of, cells_of):
+    names = {"cython": "cython2"}
+    head = run_of(as_named(cells_of(), names), BASE | {"cython2": 1.5e6}, seed=4)
+    comparison = compare_runs(run_of(), head)
+    assert comparison.notes == (
+        "cython is only in base and cython2 only in head, in the same 2 cells: if it was renamed, "
+        "add --rename cython=cython2",
+    )
+    assert (verdicts(comparison), verdicts(comparison, "cython2")) == (["missing"] * 2, ["new"] * 2)
+    told = compare_runs(renamed(digest(run_of()), names), head)
+    assert told.notes == ()
+    assert verdicts(told, "cython2") == ["slower", "slower"]
+    assert verdicts(told) == []
+
+
+def test_two_that_may_have_been_renamed_are_not_guessed(run_of, cells_of):
+    names = {"cython": "a", "torch-csr": "b"}
+    head = run_of(as_named(cells_of(), names), BASE | {"a": 1e6, "b": 4e6})
+    assert not any("renamed" in note for note in compare_runs(run_of(), head).notes)
+
+
+def test_a_renamed_baseline_is_still_the_anchor(run_of):
+    old = renamed(digest(run_of()), {"torch-dense": "dense"})
+    assert {cell.baseline for cell in old.info.cells} == {"dense"}
+    assert all("dense" in found for found in old.sides.values())
+
+
+def test_a_name_that_is_taken_is_not_given_away(run_of):
+    old = renamed(digest(run_of()), {"cython": "torch-csr"})
+    assert old.info.cells[0].variants == list(BASE)
 
 
 def ended(status, variant="cython"):
@@ -195,7 +284,7 @@ def test_what_is_wrong_is_so_on_any_host_and_in_any_version(run_of, cells_of, ne
     assert set(verdicts(changed, "torch-csr")) == {"not judged"}
     assert changed.exit_code() == code
     reason = next(r.reason for r in changed.rows if r.variant == "cython")
-    assert reason == f"ok -> {new}: r; the case itself changed (version v1 -> v2)"
+    assert reason.startswith(f"ok -> {new}: r; the case itself changed (version v1 -> v2; ")
 
 
 def test_a_gone_row_is_missing_on_any_host(run_of, cells_of):

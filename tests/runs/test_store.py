@@ -6,13 +6,18 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import msgspec
 import pytest
 
 from sparsebench.errors import RunError
+from sparsebench.runs.blocks import kept
 from sparsebench.runs.records import Sample
+from sparsebench.runs.sides import digest
 from sparsebench.runs.store import RunWriter, finite, read_run
+
+replace = msgspec.structs.replace
 
 
 @pytest.fixture
@@ -39,6 +44,57 @@ def test_run_json_is_for_people_too(stored):
     assert text.count("\n") > 20
     assert json.loads(text)["schema"] == 1
     assert [p.name for p in stored[0].iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_clock_that_went_backwards_is_said_and_the_rest_counts(stored):
+    folder, run = stored
+    file = folder / "samples.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    odd = json.loads(lines[1])
+    odd["t_ns"][2], odd["t_ns"][5] = -3.0, 0
+    file.write_text("".join([lines[0], json.dumps(odd) + "\n", *lines[2:]]))
+    got = read_run(folder)
+    assert len(got.samples) == len(run.samples)
+    assert got.problems == (
+        "samples.jsonl: a clock went backwards or stood still: rounds without a time, left out: 2 of torch-csr",
+    )
+    assert len(kept(got.samples[1])) == 10
+
+
+def test_samples_of_a_cell_share_it_and_numbers_stay_what_they_are(tmp_path, run_of, cells_of):
+    axes = [{"sparsity": 1, "threads": [1, 2]}, {"sparsity": 1.0}, {"sparsity": 1}, {"sparsity": True}]
+    cells = [replace(cells_of(sparsities=(0.9,))[0], cell=cell) for cell in axes]
+    run = run_of(cells, rounds=2)
+    with RunWriter.create(tmp_path / "run", run.info) as writer:
+        writer.append(run.samples)
+    got = read_run(tmp_path / "run").samples
+    assert [repr(sample.cell) for sample in got] == [repr(sample.cell) for sample in run.samples]
+    same = [sample for sample in got if repr(sample.cell) == "{'sparsity': 1}"]
+    assert len(same) == 15
+    assert len({id(sample.cell) for sample in same}) == 1
+
+
+@pytest.mark.slow
+def test_a_large_run_is_compared_in_little_memory(tmp_path, run_of, cells_of):
+    """150,000 samples, which 10,000 cells may have, take 210 MB while they are read and 30 MB of a comparison."""
+    cells = cells_of(sparsities=tuple(i / 1000 for i in range(500)))
+    run = run_of(cells)
+    with RunWriter.create(tmp_path / "run", run.info) as writer:
+        writer.append(run.samples)
+    tracemalloc.start()
+    try:
+        got = read_run(tmp_path / "run")
+        condensed = digest(got)
+        held, _ = tracemalloc.get_traced_memory()
+        count = len(got.samples)
+        del got
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 7500
+    assert held / count < 1900  # bytes; 1,400 here, 2,400 where every line keeps a cell and strings of its own
+    assert left / count < 400  # what a comparison keeps of a run: 200 here
+    assert len(condensed.sides) == 500
 
 
 def test_torn_line_is_said_and_skipped(stored):

@@ -12,10 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparsebench.errors import BudgetError, DatasetMissing, InvariantError
+from sparsebench.errors import BudgetError, DatasetMissing, InvariantError, UnsupportedError
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import FEW, build_dense
 from sparsebench.harness.cases.observing import compare_twin
+from sparsebench.harness.cases.speedup import (
+    asked,
+    check_case,
+    is_late,
+    is_open,
+    masks_to_try,
+    measured,
+    prunes,
+    table_of,
+)  # fmt: skip
 from sparsebench.nn import Choice, choose
 from sparsebench.nn.backends import BackendHandle
 from sparsebench.pruning.calibration import Calibration
@@ -24,14 +34,17 @@ from sparsebench.pruning.export import check_export
 from sparsebench.pruning.host import Host
 from sparsebench.pruning.kernels import Kernels
 from sparsebench.pruning.masks import apply_masks
+from sparsebench.pruning.modes import evaluating
 from sparsebench.pruning.sizes import byte_sizes, sparsities
+from sparsebench.pruning.target import Speedup, check_reachable
 from sparsebench.training.data import Examples, Splits, availability
-from sparsebench.training.evaluate import evaluate
+from sparsebench.training.evaluate import evaluate, loss_metrics
 from sparsebench.training.loop import TrainResult, train
 from sparsebench.training.recipe import Recipe
 from sparsebench.verify import Finding, compare_models
 
 RECIPE = ("epochs", "batch", "lr", "momentum", "nesterov", "weight_decay", "optimizer", "seed")
+CALIBRATION = 1024  # examples, unless the case says otherwise
 NOTHING = Finding(True, "nothing", None, 0.0, 0.0)
 
 
@@ -50,7 +63,8 @@ def unsupported(order: Order, backend: Any) -> str | None:
         raise DatasetMissing(missing)
     model, splits = build_dense(order)
     recipe = recipe_of(order)
-    host = host_of(order, model, splits)
+    check_case(order)
+    host = host_of(order, model, splits, late=is_open(order))
     host.ctx.budgets()  # what no method can meet is the case's fault
     kernels = kernels_of(order, first_batch(order, splits))
     if kernels is not None:
@@ -84,7 +98,7 @@ def first_batch(order: Order, splits: Splits) -> Examples:
 
 def kernels_of(order: Order, batch: Examples) -> Kernels | None:
     """None where layers stay dense: no backend, torch's own, or nothing to prune."""
-    if "backend" not in order.entries or float(order.parameters["sparsity"]) == 0:
+    if "backend" not in order.entries or not prunes(order.parameters):
         return None
     backend = order.made("backend")
     if getattr(backend, "dense", False):
@@ -94,22 +108,26 @@ def kernels_of(order: Order, batch: Examples) -> Kernels | None:
 
 def placed_on(kernels: Kernels, host: Host, model: nn.Module) -> list[Choice]:
     """What the backend says of every prunable layer at the case's sparsity, by magnitude."""
-    masks = host.ctx.select({name: weight.abs() for name, weight in host.ctx.prunable.items()})
+    masks = masks_to_try(host)
     choices = choose(model, example_input=kernels.example_input, backend=kernels.backend, masks=masks)
     return [choice for choice in choices if any(f"{name}.weight" in masks for name in choice.names)]
 
 
-def host_of(order: Order, model: nn.Module, splits: Splits, kernels: Kernels | None = None) -> Host:
+def host_of(
+    order: Order, model: nn.Module, splits: Splits, kernels: Kernels | None = None, late: bool = False,
+    speedup: Speedup | None = None,
+) -> Host:  # fmt: skip
     """The method's host, as the case says."""
-    p, entry = order.parameters, order.entries["method"]
+    p, entry, allocator = order.parameters, order.entries["method"], order.made("allocator")
     needs = entry.spec.needs
     calibration = None
-    if needs & CALIBRATED:
-        calibration = Calibration(splits.train.inputs, splits.train.labels, seed=int(p["seed"]))
+    if (needs | frozenset(getattr(allocator, "needs", ()))) & CALIBRATED:
+        examples, count = splits.train, int(p.get("calibration", CALIBRATION))
+        calibration = Calibration(examples.inputs, examples.labels, count, seed=int(p["seed"]))
     return Host(
-        model, order.made("method"), order.made("allocator"), sparsity=float(p["sparsity"]), seed=int(p["seed"]),
+        model, order.made("method"), allocator, sparsity=float(p["sparsity"]), seed=int(p["seed"]),
         exclude=p.get("exclude", ()), name=entry.spec.name, needs=needs, parameters=order.options.get("method"),
-        kernels=kernels, calibration=calibration,
+        kernels=kernels, calibration=calibration, late=late, speedup=speedup,
     )  # fmt: skip
 
 
@@ -128,8 +146,7 @@ class AccuracyJob:
         if self.kernels is None:
             return NOTHING
         model = copy.deepcopy(self.fresh)
-        host = host_of(self.order, model, self.splits)
-        masks = host.ctx.select({name: weight.abs() for name, weight in host.ctx.prunable.items()})
+        masks = masks_to_try(host_of(self.order, model, self.splits, late=is_open(self.order)))
         apply_masks(model, masks)
         return compare_twin(
             model, masks, self.batch, self.kernels.backend, self.order.entries["backend"].spec.precision
@@ -138,12 +155,13 @@ class AccuracyJob:
     def prepare(self, parameters: Mapping[str, Any]) -> None:
         """Say what is worth knowing: of the data, of layers that stay dense, of the calibration."""
         model = copy.deepcopy(self.fresh)
-        host = host_of(self.order, model, self.splits)
+        host = host_of(self.order, model, self.splits, late=is_open(self.order))
         notes = [self.splits.note]
         if self.kernels is not None:
             placed = placed_on(self.kernels, host, model)
             sparse = sum(choice.backend is not None for choice in placed)
-            notes.append(f"{sparse} of {len(placed)} layers on {self.order.parameters['backend']}")
+            can = "can run on" if host.late else "on"  # of a speedup it is not known yet which of them will
+            notes.append(f"{sparse} of {len(placed)} layers {can} {self.order.parameters['backend']}")
             precision = self.order.entries["backend"].spec.precision
             notes.append("" if precision == "float32" else f"computed in {precision}, its reference in float32")
         if host.calibration is not None:
@@ -153,9 +171,26 @@ class AccuracyJob:
     def run(self) -> None:
         """From the first weights to the end of the last epoch."""
         self.model = self.first_model()
-        self.host = host_of(self.order, self.model, self.splits, self.kernels)
+        self.speedup = self._speedup()
+        late = is_late(self.order)
+        self.host = host_of(self.order, self.model, self.splits, self.kernels, late, self.speedup)
         self.order.state.parent.mkdir(exist_ok=True)
-        self.result = train(self.model, self.splits, recipe_of(self.order), host=self.host, file=self.order.state)
+        try:
+            if self.speedup is not None:
+                check_reachable(self.speedup, self.host.allocator, self.host.ctx)
+            self.result = train(self.model, self.splits, recipe_of(self.order), host=self.host, file=self.order.state)
+        except BudgetError as error:
+            if not is_open(self.order):
+                raise
+            raise UnsupportedError(str(error)) from error
+        self.note = "; ".join(filter(None, (self.note, *self.host.notes)))
+
+    def _speedup(self) -> Speedup | None:
+        """What the cell asks for, with the table that every row of the case shares."""
+        times = asked(self.order.parameters)
+        if times is None or self.kernels is None:
+            return None
+        return Speedup(times, table_of(self.order, self.fresh, self.kernels))
 
     def first_model(self) -> nn.Module:
         """A copy of the model as it was before any training."""
@@ -207,6 +242,7 @@ class AccuracyJob:
             "accuracy": result.accuracy,
             "validation_accuracy": result.validation_accuracy,
             "loss": result.loss,
+            **loss_metrics(result.test_loss, self.splits.test),
             "steps": float(result.steps),
             "training_seconds": result.seconds,
             **sparsities(copy.deepcopy(self.fresh), self.host.masks, self.batch.inputs),
@@ -216,15 +252,16 @@ class AccuracyJob:
         }
 
     def more_scores(self, result: TrainResult) -> dict[str, float]:
-        """Of other kinds of case."""
-        return {}
+        """Of a speedup what was promised and what came of it; more in other kinds of case."""
+        if self.speedup is None or self.kernels is None:
+            return {}
+        model, precision = copy.deepcopy(self.fresh), self.order.entries["backend"].spec.precision
+        model.load_state_dict(self.host.state())
+        return measured(model, self.host.masks, self.speedup.table, self.kernels, precision)
 
 
 @torch.no_grad()
 def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    logits: torch.Tensor = model(inputs)
-    for module, mode in modes:
-        module.training = mode
+    with evaluating(model):
+        logits: torch.Tensor = model(inputs)
     return logits

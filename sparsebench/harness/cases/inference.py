@@ -11,7 +11,7 @@ import torch
 from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import ModelJob, unsupported, write_truth
 from sparsebench.pruning.masks import sparsity_of
-from sparsebench.training.evaluate import evaluate
+from sparsebench.training.evaluate import judge, loss_metrics
 from sparsebench.verify import Finding, compare_models
 
 __all__ = ["InferenceJob", "make", "unsupported", "write_oracle"]
@@ -37,7 +37,7 @@ class InferenceJob(ModelJob):
         self.model.eval()
         self.choose_layout(self.run)
         # What the weights came from says how right they ought to be; fresh ones are right by chance.
-        self.accuracy = evaluate(self.model, self.subject.splits.test) if "checkpoint" in parameters else None
+        self.quality = judge(self.model, self.subject.splits.test) if "checkpoint" in parameters else None
 
     @torch.no_grad()
     def run(self) -> None:
@@ -45,10 +45,11 @@ class InferenceJob(ModelJob):
         self.logits = self.model(self.inputs)
 
     def scores(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Of a checkpoint its accuracy on the test set, and how sparse it is."""
-        if self.accuracy is None:
+        """Of a checkpoint its accuracy and loss on the test set, and how sparse it is."""
+        if self.quality is None:
             return {}, {}
-        return {}, {"accuracy": self.accuracy, "sparsity": sparsity_of(self.subject.masks)}
+        loss = loss_metrics(self.quality.loss, self.subject.splits.test)
+        return {}, {"accuracy": self.quality.accuracy, **loss, "sparsity": sparsity_of(self.subject.masks)}
 
     def inspect(self) -> Finding:
         """The last batch's logits."""

@@ -28,7 +28,9 @@ def observe(
 ) -> Truth:
     """What is compared: logits (in eval mode as they are timed, without gradients), and the gradients of all parameters
     (of kept weights alone)."""
-    dtype = next(model.parameters()).dtype
+    inputs = batch.inputs
+    if inputs.is_floating_point():  # tokens are numbers of another kind
+        inputs = inputs.to(next(model.parameters()).dtype)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -36,10 +38,10 @@ def observe(
         seen: Truth = {}
         if not train_mode:
             with torch.no_grad():
-                seen["logits"] = [model(batch.inputs.to(dtype)).clone()]
+                seen["logits"] = [model(inputs).clone()]
         if gradients:
             model.zero_grad()
-            logits = model(batch.inputs.to(dtype))
+            logits = model(inputs)
             cross_entropy(logits, batch.labels).backward()
             seen = {"logits": [logits.detach()], **seen, "gradients": list(_gradients(model, masks))}
         return seen

@@ -10,6 +10,7 @@ from sparsebench.harness.cases.base import Order
 from sparsebench.harness.cases.models import ModelJob, unsupported, write_truth
 from sparsebench.pruning.keeper import FixedMasks
 from sparsebench.training.data import Examples
+from sparsebench.training.evaluate import loss_metrics
 from sparsebench.training.loop import train
 from sparsebench.training.recipe import Recipe
 from sparsebench.training.step import StepRunner
@@ -73,6 +74,7 @@ class TrainingJob(ModelJob):
             "accuracy": result.accuracy,
             "validation_accuracy": result.validation_accuracy,
             "loss": result.loss,
+            **loss_metrics(result.test_loss, self.subject.splits.test),
             "steps": float(result.steps),
             "training_seconds": result.seconds,
         }

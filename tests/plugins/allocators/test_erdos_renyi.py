@@ -49,7 +49,7 @@ class Clamps(ERK):
     """The fault of published code: what exceeds 1 is cut off, and nobody else gets it."""
 
     def allocate(self, layers: Any, target: float, ctx: Any) -> dict[str, float]:
-        raw = {name: self._raw(weight.shape) for name, weight in layers.items()}
+        raw = {name: sum(weight.shape) / math.prod(weight.shape) for name, weight in layers.items()}
         sizes = {name: weight.numel() for name, weight in layers.items()}
         scale = (1 - target) * sum(sizes.values()) / sum(raw[name] * sizes[name] for name in raw)
         return {name: 1 - min(1.0, scale * raw[name]) for name in raw}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparsebench.builtin.methods._gmp import GMP, cubic
+from sparsebench.builtin.methods._gmp import GMP
+from sparsebench.builtin.methods._schedule import cubic
 from sparsebench.errors import BudgetError, UsageError
 from sparsebench.pruning.context import Context
 from sparsebench.pruning.contract import Event, Update

@@ -1,0 +1,218 @@
+"""One case over all runs of one machine: anchored ratios over time, and where they stepped."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sparsebench.errors import RunError, UsageError, nearest
+from sparsebench.runs.blocks import by_row, log_ratios
+from sparsebench.runs.differences import fingerprint_differences
+from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.stats import median
+from sparsebench.runs.steps import Step, steps
+from sparsebench.runs.store import INFO, read_info, read_run
+from sparsebench.runs.summary import status_of
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant in one cell of one run. `ratio` is baseline's time / this time, median over blocks."""
+
+    run: int  # place in `History.runs`
+    status: str
+    ratio: float | None = None
+    low: float | None = None  # range over blocks
+    high: float | None = None
+    blocks: int = 0
+
+
+Points = dict[tuple[str, str], list[Point]]  # (cell key, variant) -> oldest first
+
+
+class Shift(msgspec.Struct, frozen=True, kw_only=True):
+    """A step: from run `since` on the variant takes `change` times as long (1.12: 12 % more)."""
+
+    since: int  # place in `History.runs`
+    change: float
+    p: float  # share of random orders of these runs that look as much like a step
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant in a cell over the runs that have it."""
+
+    cell: dict[str, Any]
+    variant: str
+    margin: float  # a smaller step is none
+    points: tuple[Point, ...]
+    shifts: tuple[Shift, ...] = ()
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as a history names it."""
+
+    id: str
+    path: str
+    started: str
+    commit: str
+    dirty: bool
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """Oldest run first. `notes` count and name what is not in it."""
+
+    case: str
+    title: str
+    baseline: str
+    runs: tuple[Visit, ...]
+    series: tuple[Series, ...]
+    notes: tuple[str, ...] = ()
+
+    def shifted(self) -> list[tuple[Series, Shift]]:
+        """Every step with its series."""
+        return [(series, shift) for series in self.series for shift in series.shifts]
+
+
+def history_of(folder: str | Path, case: str, variant: str | None = None) -> History:
+    """The runs below `folder` of the newest one's machine and version of the case.
+
+    RunError if there is no run; UsageError if none has the case or the variant.
+    """
+    heads, notes = _heads(Path(folder))
+    having = [(path, info) for path, info in heads if any(cell.case == case for cell in info.cells)]
+    if not having:
+        known = {cell.case for _, info in heads for cell in info.cells}
+        raise UsageError(f"--case {case}: none of the {len(heads)} runs below {folder} has it{nearest(case, known)}")
+    newest = having[-1][1]
+    alike, strange = _alike(having, newest)
+    if len(heads) > len(having):
+        notes.append(f"{len(heads) - len(having)} of {len(heads)} runs do not have the case")
+    versions = {cell_key(c.case, c.cell): c for c in newest.cells if c.case == case}
+    variants = list(dict.fromkeys(v for cell in versions.values() for v in cell.variants if v != cell.baseline))
+    if variant is not None and variant not in variants:
+        raise UsageError(f"--variant {variant}: not in {case} of the newest run{nearest(variant, variants)}")
+    wanted = [variant] if variant is not None else variants
+    points: Points = {(key, v): [] for key, cell in versions.items() for v in wanted if v in cell.variants}
+    other: Counter[str] = Counter()
+    for number, (path, _) in enumerate(alike):
+        other += _add(points, number, path, versions, notes)
+    notes += strange
+    notes += [f"{count} cells of run {run} are of another version of the case" for run, count in other.items()]
+    made = [_series(versions[key], name, found) for (key, name), found in points.items() if found]
+    return History(
+        case=case,
+        title=next(iter(versions.values())).title if len(versions) == 1 else "",
+        baseline=" or ".join(dict.fromkeys(cell.baseline for cell in versions.values())),
+        runs=tuple(_visit(path, info) for path, info in alike),
+        series=tuple(made),
+        notes=tuple(notes),
+    )
+
+
+def _heads(folder: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
+    """Every readable run below a folder, oldest first; sentences on the others."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; give the one that holds the runs, as results/")
+    found, notes = [], []
+    for file in sorted(folder.rglob(INFO)):
+        try:
+            found.append((file.parent, read_info(file.parent)))
+        except RunError as error:
+            notes.append(f"left out: {error}")
+    if not found:
+        raise RunError(f"{folder}: no run below it can be read{': ' + notes[0] if notes else ''}")
+    undated = [info.id for _, info in found if _moment(info) is None]
+    if undated:
+        notes.append(f"{len(undated)} runs do not say when they began and are left out: {', '.join(undated)}")
+    dated = [(path, info) for path, info in found if _moment(info) is not None]
+    if not dated:
+        raise RunError(f"{folder}: no run below it says when it began")
+    return sorted(dated, key=lambda each: (_moment(each[1]) or 0.0, each[1].id)), notes
+
+
+def _moment(info: RunInfo) -> float | None:
+    """Seconds since 1970 at which a run began."""
+    try:
+        return datetime.fromisoformat(info.started).timestamp()
+    except ValueError:
+        return None
+
+
+def _alike(runs: Sequence[tuple[Path, RunInfo]], newest: RunInfo) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
+    """The runs of the newest one's machine; sentences that count the others and name the fields."""
+    alike: list[tuple[Path, RunInfo]] = []
+    fields: dict[str, list[str]] = {}
+    for path, info in runs:
+        differences = fingerprint_differences(info, newest)
+        if differences:
+            fields.setdefault("; ".join(differences), []).append(info.id)
+        else:
+            alike.append((path, info))
+    return alike, [
+        f"{len(ids)} of {len(runs)} runs are of another machine, left out: {', '.join(ids)} ({difference})"
+        for difference, ids in fields.items()
+    ]
+
+
+def _add(points: Points, number: int, path: Path, versions: dict[str, CellInfo], notes: list[str]) -> Counter[str]:
+    """Add one run to the points; how many of its cells are of another version."""
+    run = read_run(path)
+    notes += [f"{path.name}: {problem}" for problem in run.problems]
+    rows = by_row(sample for sample in run.samples if cell_key(sample.case, sample.cell) in versions)
+    other: Counter[str] = Counter()
+    for cell in run.info.cells:
+        key = cell_key(cell.case, cell.cell)
+        if key not in versions:
+            continue
+        if cell.version != versions[key].version:
+            other[run.info.id] += 1
+            continue
+        for name in cell.variants:
+            if (key, name) in points:
+                points[key, name].append(_point(number, rows.get((key, cell.baseline), {}), rows.get((key, name), {})))
+    return other
+
+
+def _point(number: int, baseline: dict[int, Sample], blocks: dict[int, Sample]) -> Point:
+    status = status_of(blocks)[0]
+    values = log_ratios(baseline, blocks).values() if status == status_of(baseline)[0] == "ok" else ()
+    if not values:
+        return Point(run=number, status=status if status != "ok" else "no baseline")
+    ratios = [math.exp(value) for value in values]
+    middle = math.exp(median(values))
+    return Point(run=number, status=status, ratio=middle, low=min(ratios), high=max(ratios), blocks=len(ratios))
+
+
+def _series(info: CellInfo, variant: str, points: Sequence[Point]) -> Series:
+    timed = [point for point in points if point.ratio is not None]
+    values = [-math.log(point.ratio or 1.0) for point in timed]  # of times: up is slower
+    shifts = tuple(_shift(timed, step) for step in steps(values, math.log1p(info.margin)))
+    return Series(cell=info.cell, variant=variant, margin=info.margin, points=tuple(points), shifts=shifts)
+
+
+def _shift(points: Sequence[Point], step: Step) -> Shift:
+    return Shift(since=points[step.at].run, change=math.exp(step.change), p=step.p)
+
+
+def _visit(path: Path, info: RunInfo) -> Visit:
+    return Visit(
+        id=info.id,
+        path=str(path),
+        started=info.started,
+        commit=str(info.git.get("commit", "")),
+        dirty=bool(info.git.get("dirty")),
+    )
+
+
+def by_cell(history: History) -> Iterator[tuple[dict[str, Any], list[Series]]]:
+    """The series of each cell together."""
+    cells: dict[str, list[Series]] = {}
+    for series in history.series:
+        cells.setdefault(cell_key(history.case, series.cell), []).append(series)
+    for group in cells.values():
+        yield group[0].cell, group

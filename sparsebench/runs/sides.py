@@ -1,0 +1,73 @@
+"""What one run knows of each (cell, variant), condensed to what a comparison needs: a small part of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from sparsebench.runs.blocks import block_ns, by_row, log_ratios
+from sparsebench.runs.records import RunInfo, Sample, cell_key
+from sparsebench.runs.stats import median
+from sparsebench.runs.store import Run
+from sparsebench.runs.summary import status_of
+
+
+class Side(msgspec.Struct, frozen=True, gc=False):
+    """One (cell, variant) of one run."""
+
+    status: str
+    reason: str
+    ratios: Sequence[float] = ()  # log(time / baseline's time), a value for every block
+    ns: float | None = None
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A run without its samples: the head, what was wrong with the file, and cell key -> variant -> side."""
+
+    info: RunInfo
+    path: str
+    problems: tuple[str, ...]
+    sides: Mapping[str, Mapping[str, Side]]
+
+
+def digest(run: Run) -> Digest:
+    """All that is planned and has any sample; the run may be let go of, which is most of the memory."""
+    index = by_row(run.samples)
+    sides: dict[str, dict[str, Side]] = {}
+    for info in run.info.cells:
+        key = cell_key(info.case, info.cell)
+        baseline = index.get((key, info.baseline), {})
+        anchored = status_of(baseline)[0] == "ok"
+        for variant in info.variants:
+            blocks = index.get((key, variant), {})
+            sides.setdefault(key, {})[variant] = _side(blocks, baseline if anchored else {})
+    return Digest(run.info, str(run.path), run.problems, sides)
+
+
+def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
+    """The run as if the variants had had their new names then; what has the new name already keeps it."""
+    cells = [
+        msgspec.structs.replace(
+            cell, variants=_new(cell.variants, names), baseline=_new([cell.baseline, *cell.variants], names)[0]
+        )
+        for cell in run.info.cells
+    ]
+    sides = {key: dict(zip(_new([*found], names), found.values(), strict=True)) for key, found in run.sides.items()}
+    return replace(run, info=msgspec.structs.replace(run.info, cells=cells), sides=sides)
+
+
+def _new(variants: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    return [v if names.get(v, v) in variants else names[v] for v in variants]
+
+
+def _side(blocks: dict[int, Sample], baseline: dict[int, Sample]) -> Side:
+    """One (cell, variant) of one run; `baseline` is empty where it has no time to divide by."""
+    status, reason = status_of(blocks)
+    if status != "ok":
+        return Side(status, reason)
+    times = [ns for ns in map(block_ns, blocks.values()) if ns is not None]
+    values = log_ratios(baseline, blocks).values() if blocks is not baseline else [0.0] * len(times)
+    return Side(status, reason, [-value for value in values], median(times))
