@@ -30,7 +30,7 @@ class SPDY:
     needs = frozenset({"calibration"})
     reads_weights = True  # which must be trained ones: the budget of a one-shot method is found after the training
 
-    def __init__(self, inits: int = 60, patience: int = 25, images: int = 256, ends: bool = False) -> None:
+    def __init__(self, inits: int = 40, patience: int = 20, images: int = 256, ends: bool = False) -> None:
         for name, value, least in (("inits", inits, 0), ("patience", patience, 0), ("images", images, 1)):
             if value < least:
                 raise UsageError(f"spdy: {name} = {value}; write at least {least}")

@@ -14,6 +14,6 @@ def sparsebench_allocators() -> list[AllocatorSpec]:
             summary="solves for a speedup by measured times, or for a sparsity, at the least loss",
             load="sparsebench.builtin.allocators._spdy:SPDY",
             source='Frantar & Alistarh, "SPDY: Accurate pruning with speedup guarantees", ICML 2022, section 3',
-            parameters={"inits": 60, "patience": 25, "images": 256, "ends": False},
+            parameters={"inits": 40, "patience": 20, "images": 256, "ends": False},
         )
     ]

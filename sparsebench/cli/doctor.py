@@ -50,7 +50,7 @@ EPILOG = """\
 Examples:
   sparsebench doctor
   sparsebench doctor --json | jq .load
-  sparsebench doctor --aa 20               false alarms and power of verdicts here; 200 takes half an hour
+  sparsebench doctor --aa 20      are verdicts right here? 200 take half an hour
 
 Next: sparsebench run suite-smoke
 """

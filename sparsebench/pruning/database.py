@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparsebench.errors import PluginError, UsageError
 from sparsebench.pruning.contract import offers
@@ -90,20 +91,34 @@ class Stitched:
 
     @torch.no_grad()
     def loss(self, weights: Mapping[str, Tensor]) -> float:
-        """Mean loss in eval mode. The model is not copied, and neither it nor the random state moves."""
+        """Mean loss with the statistics of norms as they are or as each batch has them, whichever is lower.
+
+        After a one-shot compression every training makes statistics anew and keeps the better: a choice by the old ones
+        alone is one for another model. The model is not copied; neither it nor the random state moves.
+        """
         modes = [(module, module.training) for module in self.model.modules()]
-        total = seen = 0.0
+        norms = [module for module, _ in modes if isinstance(module, _BatchNorm) and module.track_running_stats]
         try:
             for module, _ in modes:
                 module.training = False
-            with torch.random.fork_rng(devices=[]):
-                for inputs, labels in islice(self.calibration.batches(), -(-self.images // self.calibration.batch)):
-                    logits = functional_call(self.model, dict(weights), (inputs,))
-                    total += float(cross_entropy(logits, labels)) * len(labels)
-                    seen += len(labels)
+            losses = [self._mean(weights)]
+            if norms:
+                for module in norms:
+                    module.training = True
+                losses.append(self._mean(weights))
         finally:
             for module, mode in modes:
                 module.training = mode
+        return min(losses)
+
+    def _mean(self, weights: Mapping[str, Tensor]) -> float:
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}  # a norm writes to its own
+        total = seen = 0.0
+        with torch.random.fork_rng(devices=[]):
+            for inputs, labels in islice(self.calibration.batches(), -(-self.images // self.calibration.batch)):
+                logits = functional_call(self.model, {**buffers, **weights}, (inputs,))
+                total += float(cross_entropy(logits, labels)) * len(labels)
+                seen += len(labels)
         return total / seen
 
 

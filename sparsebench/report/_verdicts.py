@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import Footnotes, axes_text, axis_text, common_words, where_and_when, wrap
 from sparsebench.report._numbers import ms, percent, percent_span, plain
-from sparsebench.runs.compare import ALPHA, Change, Comparison
+from sparsebench.runs.compare import Change, Comparison
+from sparsebench.runs.verdicts import ALPHA
 
 ORDER = (
     "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",

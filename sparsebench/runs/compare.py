@@ -19,13 +19,12 @@ from sparsebench.runs.sides import Digest, Side, digest
 from sparsebench.runs.stats import hodges_lehmann_two, median
 from sparsebench.runs.store import Run
 from sparsebench.runs.summary import FAILED, MISSING
+from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, called, limit_of
 
 Verdict = Literal[
     "wrong", "failed", "missing", "slower", "faster", "inconclusive", "same",
     "fixed", "new", "unchanged", "anchor", "not judged",
 ]  # fmt: skip
-FLOOR_NS = 20_000.0  # a change of less than this is not one, whatever its share
-ALPHA = 0.01
 FULL_BLOCKS = 10  # a side, for all verdicts
 FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
 FEW_MARGINS = 3
@@ -190,18 +189,11 @@ def judge(base: Sequence[float], head: Sequence[float], margin: float, base_ns: 
 
     base_ns is the variant's time in the base run: the margin is never less than FLOOR_NS of it.
     """
-    floor = math.log1p(FLOOR_NS / base_ns) if base_ns > 0 else math.inf
-    limit = max(math.log1p(margin), floor)
     if min(len(base), len(head)) < FULL_BLOCKS:
-        return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), floor)
+        return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), limit_of(0.0, base_ns))
     _, low, high = hodges_lehmann_two(base, head, ALPHA)
-    if low > limit:
-        return "slower", ""
-    if high < -limit:
-        return "faster", ""
-    if -limit <= low and high <= limit:
-        return "same", ""
-    return "inconclusive", "the interval reaches across a margin; more blocks narrow it"
+    call = called(low, high, limit_of(margin, base_ns))
+    return call, "the interval reaches across a margin; more blocks narrow it" if call == "inconclusive" else ""
 
 
 def _judge_few(base: Sequence[float], head: Sequence[float], margins: float, floor: float) -> tuple[Verdict, str]:

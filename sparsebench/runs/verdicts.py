@@ -50,8 +50,12 @@ def judge_pairs(values: Sequence[float], margin: float, ns: float, alpha: float 
     """The verdict over block values log(time of B / time of A); `ns` is the time of A. Needs at least one value."""
     estimate, low, high = hodges_lehmann(values, alpha)
     limit = limit_of(margin, ns)
-    bounds = [math.exp(bound) if math.isfinite(bound) else None for bound in (low, high)]
-    return Judgement(called(low, high, limit), math.exp(estimate), *bounds, len(values), math.expm1(limit))
+    call, margin = called(low, high, limit), math.expm1(limit)
+    return Judgement(call, math.exp(estimate), _bound(low), _bound(high), len(values), margin)
+
+
+def _bound(log: float) -> float | None:
+    return math.exp(log) if math.isfinite(log) else None
 
 
 def look(values: Sequence[float], margin: float, ns: float, looks: Sequence[int] = LOOKS) -> Judgement | None:
