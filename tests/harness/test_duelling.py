@@ -1,0 +1,184 @@
+"""An `ab` with workers that only pretend: looks at 10, 15, 20 and 30 blocks, what is decided left alone, an end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsebench.errors import UsageError
+from sparsebench.harness import runner
+from sparsebench.harness.cells import Cell
+from sparsebench.harness.duelling import DuelRunner, most_blocks
+from sparsebench.harness.plan import Plan, Selection
+from sparsebench.harness.runner import new_info
+from sparsebench.harness.session import Silent
+from sparsebench.harness.sides import duel_plan, side_of
+from sparsebench.harness.suite import parse_suite
+from sparsebench.registry import load_registry
+from sparsebench.runs.duel import Duel, duels_of, worst
+from sparsebench.runs.records import Sample
+from sparsebench.runs.store import RunWriter, read_run
+
+SUITE = """
+schema = 1
+[suite]
+name = "two"
+[[kernel]]
+name = "one"
+op = "linear"
+out_features = 8
+in_features = 6
+[[kernel]]
+name = "other"
+op = "linear"
+out_features = 6
+in_features = 8
+"""
+NS = 5e6
+Ratio = Callable[[Cell, int], float]  # time of B over time of A, in a cell and block
+
+
+class Crew:
+    """No worker at all."""
+
+    def __init__(self, plan: Plan, folder: Path, block: int, *_: Any) -> None:
+        self.block = block
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def duel(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, ratio: Ratio, change: Callable[[Sample], Sample] = lambda s: s
+) -> tuple[dict[str, Duel], dict[str, list[int]]]:
+    """What came out by case, and the blocks in which each was measured."""
+    blocks: dict[str, list[int]] = {}
+    draw = random.Random(0)
+
+    def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+        blocks.setdefault(cell.case.name, []).append(crew.block)
+        level, made = draw.lognormvariate(0, 0.2), []
+        for name, factor in zip(variants, (1.0, ratio(cell, crew.block)), strict=True):
+            times = [NS * level * factor * draw.lognormvariate(0, 0.002) for _ in range(12)]
+            made.append(
+                change(Sample(case=cell.case.name, cell=dict(cell.axes), variant=name, block=crew.block, status="ok",
+                              session=session, t_ns=times))
+            )  # fmt: skip
+        return made
+
+    monkeypatch.setattr(runner, "Crew", Crew)
+    monkeypatch.setattr(runner.one_block, "measure", measure)
+    registry = load_registry()
+    plan = duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cython"), side_of("cpp")], registry, Selection())
+    with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
+        DuelRunner(plan, writer, Silent()).run()
+    return {each.case: each for each in duels_of(read_run(folder))}, blocks
+
+
+def test_what_is_clear_is_decided_at_the_first_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found, blocks = duel(monkeypatch, tmp_path / "run", lambda cell, _: 1.2 if cell.case.name == "one" else 1.0)
+    assert {case: each.verdict for case, each in found.items()} == {"one": "slower", "other": "same"}
+    assert {case: len(seen) for case, seen in blocks.items()} == {"one": 10, "other": 10}
+    assert found["one"].judgement is not None and found["one"].judgement.change == pytest.approx(1.2, rel=0.01)
+    assert worst(found.values(), frozenset({"slower"})) == 1 and worst(found.values(), frozenset()) == 0
+
+
+def test_what_is_not_goes_on_to_the_last_look_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def torn(cell: Cell, block: int) -> float:
+        return 1.0 if cell.case.name == "other" else (1.1 if block % 2 else 0.95)
+
+    found, blocks = duel(monkeypatch, tmp_path / "run", torn)
+    assert found["one"].verdict == "inconclusive" and "reaches across" in found["one"].reason
+    assert {case: len(seen) for case, seen in blocks.items()} == {"one": 30, "other": 10}
+    assert worst(found.values(), frozenset({"inconclusive"})) == 5
+
+
+def test_blocks_that_are_lost_are_made_up_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def spoil(sample: Sample) -> Sample:
+        sample.status = "contaminated" if sample.block < 4 else "ok"
+        return sample
+
+    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.2, spoil)
+    assert found["one"].verdict == "slower" and found["one"].blocks_dropped == 4
+    assert len(blocks["one"]) == 14
+
+
+def test_a_machine_that_is_never_quiet_gets_no_verdict_and_an_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def spoil(sample: Sample) -> Sample:
+        sample.status = "contaminated"
+        return sample
+
+    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.2, spoil)
+    assert found["one"].verdict == "inconclusive" and len(blocks["one"]) < most_blocks()
+
+
+@pytest.mark.parametrize(("status", "verdict", "code"), [("wrong", "wrong", 3), ("crash", "failed", 4)])
+def test_what_fails_has_no_time_and_ends_its_cell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: Any, verdict: str, code: int
+) -> None:
+    def fail(sample: Sample) -> Sample:
+        if sample.variant == "cpp" and sample.case == "one":
+            sample.status, sample.t_ns, sample.reason = status, [], "no luck"
+        return sample
+
+    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.0, fail)
+    assert (found["one"].verdict, found["other"].verdict) == (verdict, "same")
+    assert "no luck" in found["one"].reason and len(blocks["one"]) == 1
+    assert worst(found.values(), frozenset({"wrong", "failed"})) == code
+
+
+PLUGIN = """
+from sparsebench.plugin import BackendSpec, hookimpl
+@hookimpl
+def sparsebench_backends():
+    return [BackendSpec(name=name, summary="one", load="a:B", ops=("linear",)) for name in {names}]
+"""
+
+
+def test_what_a_text_stands_for(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN.format(names=["first"]))
+    assert side_of("cpp@isa=avx2").options == {"isa": "avx2"}
+    two = side_of("cpp@isa=avx2,threads=2")
+    assert (two.threads, two.options, two.label) == (2, {"isa": "avx2"}, "cpp@isa=avx2@threads=2")
+    assert side_of(str(file)).entry.spec.name == "first"
+    file.write_text(PLUGIN.format(names=["second", "third"]))
+    assert side_of(f"{file}:third").entry.spec.name == "third"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cpq", "no backend is named 'cpq'.*cpp"),
+        ("cpp@isa=avx3", "isa"),
+        ("cpp@threads=0", "threads=N with N at least 1"),
+        ("nowhere.py", "no such file"),
+        ("no-such-revision:cpp", "no backend is named"),
+    ],
+)
+def test_what_stands_for_nothing_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        side_of(text)
+
+
+def test_of_several_backends_in_a_file_one_must_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN.format(names=["first", "second"]))
+    with pytest.raises(UsageError, match=r"it has first, second; write .*mine.py:NAME"):
+        side_of(str(file))
+
+
+def test_a_thing_against_itself_is_told_apart() -> None:
+    registry = load_registry()
+    plan = duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cpp"), side_of("cpp")], registry, Selection())
+    assert plan.variants[plan.cells[0].key] == ["cpp", "cpp (again)"]
+    with pytest.raises(UsageError, match="no cell in which backends compete matches 'nothing'"):
+        duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cpp")] * 2, registry, Selection(expression="nothing"))
