@@ -17,6 +17,7 @@ from sparsebench.errors import PluginError, UsageError
 from sparsebench.pruning.contract import offers
 from sparsebench.pruning.loss import cross_entropy
 from sparsebench.pruning.masks import top_k_mask
+from sparsebench.pruning.modes import evaluating
 from sparsebench.pruning.weights import Weights
 
 if TYPE_CHECKING:
@@ -96,19 +97,13 @@ class Stitched:
         After a one-shot compression every training makes statistics anew and keeps the better: a choice by the old ones
         alone is one for another model. The model is not copied; neither it nor the random state moves.
         """
-        modes = [(module, module.training) for module in self.model.modules()]
-        norms = [module for module, _ in modes if isinstance(module, _BatchNorm) and module.track_running_stats]
-        try:
-            for module, _ in modes:
-                module.training = False
+        with evaluating(self.model):
             losses = [self._mean(weights)]
+            norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+            for norm in norms:
+                norm.training = True
             if norms:
-                for module in norms:
-                    module.training = True
                 losses.append(self._mean(weights))
-        finally:
-            for module, mode in modes:
-                module.training = mode
         return min(losses)
 
     def _mean(self, weights: Mapping[str, Tensor]) -> float:

@@ -179,20 +179,48 @@ def test_the_database_is_what_the_method_leaves() -> None:
         assert torch.equal(made[1], 2 * weight * small if isinstance(method, Doubles) else weight * ~small)
 
 
-def test_the_loss_of_a_stitched_model_is_that_of_a_copy_and_nothing_moves() -> None:
-    host = host_of()
-    weights = {"3.weight": torch.zeros(30, 24)}
-    twin = copy.deepcopy(host.model)
-    twin[3].weight.data.zero_()
-    twin.eval()
-    inputs, labels = (torch.cat(parts) for parts in zip(*examples().batches(), strict=True))
-    state, random = copy.deepcopy(host.model.state_dict()), torch.get_rng_state()
-    loss = host.ctx.stitched(32).loss(weights)
-    with torch.no_grad():
-        assert loss == pytest.approx(float(nn.functional.cross_entropy(twin(inputs), labels)))
-    assert host.model.training
-    assert all(torch.equal(tensor, state[name]) for name, tensor in host.model.state_dict().items())
-    assert torch.equal(random, torch.get_rng_state())
+def is_the_lower_of_both_statistics(loss: Any) -> None:
+    """With the norms' statistics as they are or with those of each batch; nothing of the model moves."""
+    for shift in (0.0, -9.0):  # statistics that fit, and that do not
+        host = host_of()
+        host.model[1].running_mean.fill_(shift)
+        state, random = copy.deepcopy(host.model.state_dict()), torch.get_rng_state()
+        expected: list[float] = []
+        for fresh in (False, True):
+            twin = copy.deepcopy(host.model).eval()
+            twin[3].weight.data.mul_(-3)
+            twin[1].train(fresh)
+            batches = [nn.functional.cross_entropy(twin(x), y).item() for x, y in examples().batches()]
+            expected.append(sum(batches) / len(batches))
+        assert abs(expected[0] - expected[1]) > 1e-4
+        weights = {"3.weight": -3 * host.ctx.prunable["3.weight"]}
+        assert loss(host.ctx.stitched(32), weights) == pytest.approx(min(expected))
+        assert all(module.training for module in host.model.modules())
+        assert all(torch.equal(tensor, state[name]) for name, tensor in host.model.state_dict().items())
+        assert torch.equal(random, torch.get_rng_state())
+
+
+@torch.no_grad()
+def with_old_statistics(scorer: Any, weights: Any) -> float:
+    """As published code scores, which makes no statistics anew."""
+    scorer.model.eval()
+    made: float = scorer._mean(weights)
+    scorer.model.train()
+    return made
+
+
+@torch.no_grad()
+def in_training_mode(scorer: Any, weights: Any) -> float:
+    """Draws dropout."""
+    made: float = scorer._mean(weights)
+    return made
+
+
+def test_the_loss_of_a_stitched_model_is_that_of_a_copy_and_its_twins_are_not() -> None:
+    is_the_lower_of_both_statistics(lambda scorer, weights: scorer.loss(weights))
+    for broken in (with_old_statistics, in_training_mode):
+        with pytest.raises(AssertionError):
+            is_the_lower_of_both_statistics(broken)
 
 
 def test_without_examples_it_says_what_it_needs() -> None:
