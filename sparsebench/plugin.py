@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from sparsebench.pruning.densities import erdos_renyi_kernel
     from sparsebench.pruning.hessian import columns, damped, hessian, input_norms, inverse, inverse_factor
     from sparsebench.pruning.latency import LATENCY_LEVELS
-    from sparsebench.pruning.masks import nm_mask, prunable, top_k_mask
+    from sparsebench.pruning.masks import kept, nm_mask, prunable, top_k_mask
     from sparsebench.pruning.sample_gradients import gradient_count, sample_gradients
-    from sparsebench.pruning.target import Speedup
+    from sparsebench.pruning.target import Speedup, overall
     from sparsebench.training.data import Examples, Splits
     from sparsebench.weight import SparseWeight
 
@@ -60,7 +60,9 @@ _LAZY = {
     "input_norms": "sparsebench.pruning.hessian",
     "inverse": "sparsebench.pruning.hessian",
     "inverse_factor": "sparsebench.pruning.hessian",
+    "kept": "sparsebench.pruning.masks",
     "nm_mask": "sparsebench.pruning.masks",
+    "overall": "sparsebench.pruning.target",
     "prunable": "sparsebench.pruning.masks",
     "sample_gradients": "sparsebench.pruning.sample_gradients",
     "top_k_mask": "sparsebench.pruning.masks",
@@ -71,8 +73,8 @@ __all__ = [
     "Context", "DatasetCorrupt", "DatasetMissing", "DatasetSpec", "Event", "Examples", "Kernel", "MethodSpec",
     "ModelSpec", "Problem", "ProblemError", "SparseWeight", "Speedup", "Splits", "UnsupportedError", "Update",
     "UsageError", "columns", "damped", "erdos_renyi_kernel", "gradient_count", "hessian", "hookimpl", "hookspec",
-    "input_norms", "inverse", "inverse_factor", "nm_mask", "prunable", "sample_gradients", "top_k_mask",
-    "tuned_plan",
+    "input_norms", "inverse", "inverse_factor", "kept", "nm_mask", "overall", "prunable", "sample_gradients",
+    "top_k_mask", "tuned_plan",
 ]  # fmt: skip
 
 

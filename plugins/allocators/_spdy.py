@@ -7,6 +7,7 @@ program finds the best levels within the time; the sensitivities are searched fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparsebench.builtin.allocators._dynamic_program import choose_options
-from sparsebench.plugin import LATENCY_LEVELS, BudgetError, Context, Speedup, UsageError
+from sparsebench.plugin import LATENCY_LEVELS, BudgetError, Context, Speedup, UsageError, kept, overall
 
 Levels = tuple[int, ...]
 
@@ -42,7 +43,7 @@ class SPDY:
         """Sparsity by layer: the profile that was found, on the way to it all of it in proportion."""
         if not self._final:
             self._final, self._overall = self._for_sparsity(layers, ctx.sparsity, ctx), ctx.sparsity
-        if target == self._overall:
+        if math.isclose(target, self._overall, rel_tol=1e-12):
             return dict(self._final)
         return {name: share * target / self._overall for name, share in self._final.items()}
 
@@ -71,7 +72,9 @@ class SPDY:
         """Levels within the number of kept weights; what they leave of it goes to all pruned layers in proportion."""
         pruned = self._pruned(layers, ctx)
         times = {
-            name: np.array([kept(w, level) for level in LATENCY_LEVELS[: possible(w, LATENCY_LEVELS)]], dtype=float)
+            name: np.array(
+                [kept(w.numel(), level) for level in LATENCY_LEVELS[: possible(w, LATENCY_LEVELS)]], dtype=float
+            )
             for name, w in pruned.items()
         }
         dense = sum(weight.numel() for name, weight in layers.items() if name not in pruned)
@@ -114,24 +117,14 @@ class SPDY:
         return found
 
 
-def kept(weight: Tensor, sparsity: float) -> int:
-    """How many weights a level keeps."""
-    return round((1 - sparsity) * weight.numel())
-
-
 def share(weight: Tensor, sparsity: float) -> float:
     """The sparsity of a level as whole weights come to it."""
-    return 1 - kept(weight, sparsity) / weight.numel()
+    return 1 - kept(weight.numel(), sparsity) / weight.numel()
 
 
 def possible(weight: Tensor, levels: Sequence[float]) -> int:
     """How many of the levels, from the first on, leave a layer at least one weight."""
-    return sum(kept(weight, level) >= 1 for level in levels)
-
-
-def overall(shares: Mapping[str, float], layers: Mapping[str, Tensor]) -> float:
-    """The share of pruned weights over all layers."""
-    return sum(shares[name] * w.numel() for name, w in layers.items()) / sum(w.numel() for w in layers.values())
+    return sum(kept(weight.numel(), level) >= 1 for level in levels)
 
 
 def searched(

@@ -17,7 +17,17 @@ import torch
 from torch import Tensor
 
 from sparsebench.builtin.methods._schedule import check_schedule, schedule
-from sparsebench.plugin import Calibration, Context, Event, Update, UsageError, gradient_count, sample_gradients
+from sparsebench.plugin import (
+    BudgetError,
+    Calibration,
+    Context,
+    Event,
+    UnsupportedError,
+    Update,
+    UsageError,
+    gradient_count,
+    sample_gradients,
+)
 
 SLAB = 32  # gradients at a time: wide enough for matrix products, small beside what is kept
 DIGITS = 1e-12  # [F⁻¹]_qq is a small difference of numbers near 1/damp: below this share of them, it is rounding
@@ -88,7 +98,7 @@ class FisherPruning:
         count = gradient_count(self._examples(ctx), p["gradients"])
         memory = self.inverse.memory(sizes, count, p["block"])
         if memory > LIMIT:
-            raise UsageError(
+            raise UnsupportedError(
                 f"{self.title}: {count} gradients of {sum(sizes)} weights at block = {p['block']} take "
                 f"{memory / 1e9:.3g} GB, and {LIMIT / 1e9:g} are the limit; {self.advice}"
             )
@@ -97,7 +107,7 @@ class FisherPruning:
             ctx.note(f"{said}: calibration has no more, {p['gradients']} were asked for")
         if p["gradual"]:
             if ctx.steps == 0:
-                raise UsageError(f"{self.title}: gradual = true prunes in a training, and there is none; use epochs")
+                raise BudgetError(f"{self.title}: gradual = true prunes in a training, and there is none; use epochs")
             check_schedule(self.title, ctx)
             self._schedule = schedule(ctx)
 
@@ -128,7 +138,12 @@ class FisherPruning:
         masks = ctx.select(_split(self._scores(weights, diagonal, alive), shapes), sparsity)
         keep = torch.cat([masks[name].reshape(-1) for name in shapes])
         values = updated(weights, inverse, diagonal, alive & ~keep, keep)
-        return Update(masks=masks, weights=_split(values.float(), shapes), sparsity=sparsity)
+        return Update(masks=masks, weights=self._like(ctx, values, shapes), sparsity=sparsity)
+
+    @staticmethod
+    def _like(ctx: Context, values: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        """Each layer's in the type of its weight."""
+        return {name: part.to(ctx.prunable[name].dtype) for name, part in _split(values, shapes).items()}
 
     def _inverse(self, ctx: Context, alive: Tensor) -> Inverse:
         """From the gradients of weights that are `alive`: what is masked is no part of the model."""

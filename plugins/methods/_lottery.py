@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from sparsebench.plugin import Context, Event, Update, UsageError
+from sparsebench.plugin import BudgetError, Context, Event, Update, UsageError
 
 REWINDS = ("weights", "rate")
 
@@ -33,7 +33,7 @@ class Lottery:
         if not 0 <= p["rewind_at"] < 1:
             raise UsageError(f"lottery: rewind_at = {p['rewind_at']:g} is a share of the training; write 0 up to 0.99")
         if ctx.steps == 0:
-            raise UsageError("lottery: it prunes between trainings; use it in an accuracy case with epochs above 0")
+            raise BudgetError("lottery prunes between trainings, and there is none; write epochs above 0")
         for sparsity in self.sparsities(ctx):
             ctx.budgets(sparsity)
 

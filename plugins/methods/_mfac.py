@@ -86,5 +86,5 @@ def spans(sizes: Sequence[int], block: int) -> list[tuple[int, int]]:
 class MFAC(FisherPruning):
     """Blocks of any size, few gradients."""
 
-    title, inverse, advice = "m-fac", MatrixFree, "use fewer gradients, or larger blocks"
+    title, inverse, advice = "m-fac", MatrixFree, "use fewer gradients"
     least_block = 0

@@ -16,9 +16,9 @@ from sparsebench.plugin import NM, BudgetError, Context, Update
 class SmallDense:
     """Keeps the same share of every hidden layer's channels, the largest that keeps no more weights than the case does.
 
-    The allocator's shares by layer do not count, its sparsity does: round((1 - s)·n) of all prunable weights is not
-    exceeded, and missed by less than another channel in every layer would take. All inputs and outputs of the network
-    are kept, and so are both sides of an excluded layer. `Channels` says what networks it can follow.
+    The allocator's shares by layer do not count, their sum does: what others keep in all is not exceeded, and missed by
+    less than another channel in every layer would take. All inputs and outputs of the network are kept, and so are both
+    sides of an excluded layer. `Channels` says what networks it can follow.
     """
 
     def setup(self, ctx: Context) -> Update:
@@ -53,7 +53,7 @@ class SmallDense:
     def share(ctx: Context, channels: Channels) -> float:
         """The largest share of channels within the budget; it changes anything only where a width's next channel is."""
         total = sum(weight.numel() for weight in ctx.prunable.values())
-        budget = round((1 - ctx.sparsity) * total)
+        budget = ctx.budgets().total
 
         def weights_at(share: float) -> int:
             kept = {s: w if s in channels.whole else narrowed(w, share) for s, w in channels.width.items()}
@@ -68,7 +68,7 @@ class SmallDense:
         if below == 0:
             raise BudgetError(
                 f"small-dense keeps {weights_at(shares[0])} of {total} weights with the fewest channels there can be; "
-                f"the case's sparsity of {ctx.sparsity:g} allows {budget}: lower it, or use another method"
+                f"a sparsity of {ctx.sparsity:g} allows {budget} with this allocator: lower it, or use another method"
             )
         return shares[below - 1]
 

@@ -115,7 +115,12 @@ class Columns:
         self.alive, self.reached, self.rule, self.block = alive, reached, rule, block
         self.mask = torch.zeros_like(alive)
         self._diagonal = factor.diagonal(dim1=1, dim2=2)[:, None]
-        self._shares = shares([int(part.sum()) for part in alive.split(block, -1)], keep)
+        live = [int(part.sum()) for part in (alive & reached).split(block, -1)]
+        dead = [int(part.sum()) for part in (alive & ~reached).split(block, -1)]
+        first = min(keep, sum(live))  # a weight on an input that is always 0 does nothing
+        rest = shares(dead, keep - first) if keep > first else [0] * len(dead)
+        given = shares(live, first) if first else [0] * len(live)
+        self._shares = [a + b for a, b in zip(given, rest, strict=True)]
 
     def __call__(self, j: int, rest: Tensor) -> Tensor:
         """Column j with its pruned weights at 0."""

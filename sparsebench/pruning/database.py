@@ -37,7 +37,9 @@ def database_of(host: Host, sparsities: Sequence[float]) -> Database:
     own = offers(host.method, "levels")
     if own is not None:
         return _checked(own(host.calibration, host.ctx, list(sparsities)), host.ctx.prunable, len(sparsities))
-    if offers(host.method, "compress") is None or offers(host.method, "on_event") is not None:
+    compresses, acts = (offers(host.method, name) is not None for name in ("compress", "on_event"))
+    if not compresses or (acts and not host.late):  # it prunes in the course of a training
+        host.ctx.note("levels by magnitude: the method prunes in the course of a training")
         return {name: [_largest(weight, s) for s in sparsities] for name, weight in host.ctx.prunable.items()}
     made: Database = {name: [] for name in host.ctx.prunable}
     for sparsity in sparsities:
@@ -58,6 +60,7 @@ def _compressed(host: Host, sparsity: float) -> Mapping[str, Tensor]:
     inner = type(host)(
         copy.deepcopy(host.model), copy.deepcopy(host.method), _Even(), sparsity=sparsity, exclude=excluded,
         name=host.name, needs=host.needs, parameters=host.parameters, calibration=host.calibration,
+        seed=host.ctx.generator.initial_seed(),
     )  # fmt: skip
     inner.begin()
     inner.finish()

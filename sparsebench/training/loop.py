@@ -96,12 +96,12 @@ class Trainer:
     def _finish(self) -> None:
         """Compress, make statistics anew if weights went, and see that the end is a number."""
         if self.host is not None:
-            before = self.host.changes
+            before, weights = self.host.changes, {n: w.clone() for n, w in self.host.ctx.prunable.items()}
             with self.step.counted("mask"):
                 self.host.finish()
             self.totals["mask"] += self.step.splits_ns["mask"]
-            if self.host.changes > before:
-                self._renew_norms()
+            if any(not torch.equal(weights[n], w) for n, w in self.host.ctx.prunable.items()):
+                self._renew_norms(self.host)
             if self.host.changes > before or not self.marks:
                 self._mark()
         elif not self.marks:
@@ -110,7 +110,7 @@ class Trainer:
             if not bool(parameter.isfinite().all()):
                 raise TrainingError(f"{name} is not finite after the last step; lower the learning rate")
 
-    def _renew_norms(self) -> None:
+    def _renew_norms(self, host: Host) -> None:
         """Make statistics anew, and keep them if they are as good on the validation part: the same for every method.
 
         They are not always: a network that was trained on moved and mirrored images is worse with the statistics of
@@ -121,6 +121,7 @@ class Trainer:
             count = reestimate_norms(self.model, self.splits.train, self.recipe.batch, self.recipe.seed)
         self.totals["mask"] += self.step.splits_ns["mask"]
         if count and self._validate() < old:
+            host.ctx.note("norm statistics as they were: new ones were worse on the validation part")
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(kept[name])
 
@@ -215,8 +216,14 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on from a state."""
         host = self.host
-        method = {} if host is None else {"method": host.name, "parameters": host.parameters, "sparsity": host.sparsity}
-        return {"recipe": asdict(self.recipe), "steps per epoch": self.per_epoch, **method}
+        recipe = {"recipe": asdict(self.recipe), "steps per epoch": self.per_epoch}
+        if host is None:
+            return recipe
+        speedup = host.speedup.times if host.speedup is not None else None
+        return {
+            **recipe, "method": host.name, "parameters": host.parameters, "sparsity": host.asked, "speedup": speedup,
+            "allocator": type(host.allocator).__name__, "layers": sorted(host.masks),
+        }  # fmt: skip
 
     def _put(self, state: dict[str, Any], weights: bool, schedule: bool) -> None:
         """Go back to a state that `_take` gave."""

@@ -17,7 +17,7 @@ class TrainResult(NamedTuple):
     """What a training came to."""
 
     accuracy: float  # on the test set, which is touched once, at the end
-    validation_accuracy: float  # at the end; nothing is selected by it
+    validation_accuracy: float  # at the end; statistics of norms after one-shot pruning are chosen by it, no more
     loss: float  # mean over the last epoch's steps
     seconds: float  # in steps with all that methods and swaps take, without evaluation
     splits_ns: dict[str, int]  # data, forward, backward, optimizer, mask: summed over all steps

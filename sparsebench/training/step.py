@@ -59,7 +59,7 @@ class StepRunner:
     def __call__(self) -> None:
         """One step."""
         self.splits_ns = dict.fromkeys(SPLITS, 0)
-        self._now = time.perf_counter_ns()
+        self._now, self._first = time.perf_counter_ns(), True
         batch = next(self.batches)
         self._lap("data")
         self.holder.step_begin()
@@ -87,15 +87,17 @@ class StepRunner:
         self._lap("mask")
         with torch.enable_grad():
             loss = cross_entropy(self.model(batch.inputs), batch.labels)
-            self.loss = loss.item()
-            if not abs(self.loss) < float("inf"):
+            value = loss.item()
+            if self._first:  # a method may look at other weights after these
+                self.loss, self._first = value, False
+            if not abs(value) < float("inf"):
                 where = first_not_finite(self.model, batch.inputs)
-                raise TrainingError(f"the loss is {self.loss} at step {self.steps}: {where}; lower the learning rate")
+                raise TrainingError(f"the loss is {value} at step {self.steps}: {where}; lower the learning rate")
             self._lap("forward")
             self.optimizer.zero_grad()
             loss.backward()
         self._lap("backward")
-        return self.loss
+        return value
 
     def _lap(self, split: str) -> None:
         now = time.perf_counter_ns()

@@ -66,7 +66,8 @@ def by_place_first(layer: Any, x: Tensor) -> Tensor:
 
 
 def without_dilation(layer: Any, x: Tensor) -> Tensor:
-    return F.unfold(x, layer.kernel_size, padding=layer.padding, stride=layer.stride).mT.reshape(1, -1, 36)
+    """The fault: a window of neighbours, padded so that there are as many places."""
+    return F.unfold(x, layer.kernel_size, padding=1, stride=layer.stride).mT.reshape(1, -1, 36)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def without_dilation(layer: Any, x: Tensor) -> Tensor:
     [(by_place_first, {"kernel_size": 3}), (without_dilation, {"kernel_size": 3, "dilation": 2, "padding": 2})],
 )
 def test_other_columns_are_seen(broken: Columns, options: dict[str, Any]) -> None:
-    with pytest.raises((AssertionError, RuntimeError)):
+    with pytest.raises(AssertionError):
         is_a_product(broken, **options)
 
 

@@ -10,8 +10,10 @@ from torch import nn
 
 from sparsebench.pruning.contract import Update
 from sparsebench.pruning.host import Host
+from sparsebench.registry import load_registry
 from sparsebench.training import loop
 from sparsebench.training.data import Splits
+from sparsebench.training.norms import reestimate_norms
 from sparsebench.training.recipe import Recipe
 
 
@@ -49,3 +51,33 @@ def test_what_is_as_good_on_the_validation_part_is_kept(
     trainer.run()
     (before,) = seen
     assert torch.equal(model[1].running_mean, torch.full_like(before, 5.0) if kept else before)
+
+
+def counts_renewals(name: str, blobs: Splits, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often statistics are made anew in a training under a method."""
+    count = 0
+
+    def renew(*args: Any) -> int:
+        nonlocal count
+        count += 1
+        return reestimate_norms(*args)
+
+    monkeypatch.setattr(loop, "reestimate_norms", renew)
+    registry = load_registry()
+    entry, parameters = registry.find("methods", name)
+    model = net()
+    host = Host(
+        model, entry.load()(), registry.create("allocators", "global"), sparsity=0.5, name=name,
+        needs=entry.spec.needs, parameters=parameters,
+    )  # fmt: skip
+    loop.train(model, blobs, Recipe(epochs=2, batch=25), host=host)
+    assert host.sparsity_now > 0.4
+    return count
+
+
+@pytest.mark.parametrize(("name", "times"), [("magnitude", 1), ("cram", 1), ("str", 0), ("gmp", 0), ("static", 0)])
+def test_they_are_made_anew_where_weights_went_after_the_training(
+    name: str, times: int, blobs: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the thresholds of str took in training its masks only say: its statistics fit the sparse model already."""
+    assert counts_renewals(name, blobs, monkeypatch) == times

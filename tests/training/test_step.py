@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparsebench.errors import TrainingError
+from sparsebench.pruning.host import Host
 from sparsebench.pruning.keeper import FixedMasks
+from sparsebench.registry import load_registry
 from sparsebench.training import step as step_module
 from sparsebench.training.data import Examples, Splits
 from sparsebench.training.step import SPLITS, StepRunner
@@ -105,6 +107,72 @@ def test_one_batch_of_examples_is_used_again_and_again(blobs: Splits) -> None:
         step()
         losses.append(step.loss)
     assert losses == sorted(losses, reverse=True)
+
+
+class Twice(FixedMasks):
+    """Runs the closure at the weights, and then at others."""
+
+    def __init__(self, model: nn.Linear) -> None:
+        super().__init__(model)
+        self.weight = model.weight.data
+
+    def run_step(self, closure: Callable[[], float]) -> None:
+        self.told = [closure()]
+        self.weight.mul_(-2)
+        self.told.append(closure())
+        self.weight.div_(-2)
+
+
+def tells_the_loss_at_the_weights(make_step: Callable[..., StepRunner], blobs: Splits) -> None:
+    """In every step that of the first pass; the method hears of each pass its own."""
+    model, optimizer, _ = make()
+    holder = Twice(model)
+    step = make_step(model, optimizer, blobs.train, holder)
+    for _ in range(3):
+        expected = F.cross_entropy(model(blobs.train.inputs), blobs.train.labels).item()
+        step()
+        assert step.loss == holder.told[0] == expected
+        assert holder.told[1] > 2 * expected
+
+
+class OfTheLast(StepRunner):
+    def _closure(self, batch: Examples) -> float:
+        self.loss = super()._closure(batch)
+        return self.loss
+
+
+class OfTheFirstStep(StepRunner):
+    """Does not begin anew."""
+
+    def __call__(self) -> None:
+        before = self.loss
+        super().__call__()
+        self.loss = before if before == before else self.loss
+
+
+def test_the_loss_of_a_step_is_that_of_its_first_pass(blobs: Splits) -> None:
+    tells_the_loss_at_the_weights(StepRunner, blobs)
+    for broken in (OfTheLast, OfTheFirstStep):
+        with pytest.raises(AssertionError):
+            tells_the_loss_at_the_weights(broken, blobs)
+
+
+def test_so_it_is_under_cram(blobs: Splits) -> None:
+    """Its second pass is at perturbed and compressed weights, where the loss is another."""
+    registry = load_registry()
+    entry, parameters = registry.find("methods", "cram@rho=1,sparsities=0.9")
+    model, optimizer, _ = make()
+    host = Host(
+        nn.Sequential(model), entry.load()(), registry.create("allocators", "global"), sparsity=0.5,
+        needs=entry.spec.needs, parameters=parameters,
+    )  # fmt: skip
+    host.begin(1, 5)
+    host.attach(optimizer)
+    step = StepRunner(host.model, optimizer, blobs.train, host)
+    for _ in range(5):
+        expected = F.cross_entropy(model(blobs.train.inputs), blobs.train.labels).item()
+        step()
+        assert step.loss == expected
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -75,7 +75,7 @@ def unsupported(order: Order, backend: Any) -> str | None:
     try:
         host.begin(recipe.epochs, max(1, len(splits.train.labels) // recipe.batch))
     except BudgetError as error:  # on the way there: this method's
-        return f"{host.name} prunes in steps, and there is no budget on its way to {host.sparsity:g}: {error}"
+        return f"{host.name} cannot be run to {host.asked:g} with {order.parameters['allocator']}: {error}"
     return None
 
 

@@ -46,9 +46,15 @@ def reads_weights(order: Order) -> bool:
     return prunes(p) and (competes or bool(getattr(allocator, "reads_weights", False)))
 
 
+def decides_after(order: Order) -> bool:
+    """Whether the method first prunes when training is over; a gradual variant of a one-shot method does not."""
+    options = order.options.get("method") or {}
+    return order.entries["method"].spec.kind == "one-shot" and not options.get("gradual", False)
+
+
 def is_late(order: Order) -> bool:
     """Whether that is found of the trained model, before its method compresses it."""
-    return reads_weights(order) and order.entries["method"].spec.kind == "one-shot"
+    return reads_weights(order) and decides_after(order)
 
 
 def is_open(order: Order) -> bool:
@@ -63,7 +69,7 @@ def check_case(order: Order) -> None:
         check_allocator(order.made("allocator"))
         if getattr(order.made("backend"), "dense", False):
             raise UsageError(f"backend = {p['backend']!r} computes dense layers; a speedup needs a sparse one")
-    if reads_weights(order) and "checkpoint" not in p and (spec.kind != "one-shot" or int(p["epochs"]) == 0):
+    if reads_weights(order) and "checkpoint" not in p and (not decides_after(order) or int(p["epochs"]) == 0):
         raise UsageError(
             f"allocator {p['allocator']} looks at the weights, and {spec.name} asks for budgets before they are "
             "trained; give the case a checkpoint"

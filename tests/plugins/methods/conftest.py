@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparsebench.pruning.contract import Update
 from sparsebench.pruning.host import Host
 from sparsebench.registry import Registry, load_registry
 from sparsebench.training.data import Examples
@@ -54,6 +55,23 @@ def host_of(net: Callable[..., nn.Sequential], registry: Registry) -> Callable[.
             sparsity=sparsity,
             **options,
         )
+
+    return make
+
+
+@pytest.fixture
+def own_budget() -> Callable[[Any], Any]:
+    """`own_budget(method)`: `compress` declares what it keeps, so that an oracle decides on counts and not the host."""
+
+    def make(method: Any) -> Any:
+        class Declares(method):  # type: ignore[misc]
+            needs = frozenset({"own_budget"})
+
+            def compress(self, calibration: Any, ctx: Any) -> Iterator[Update]:
+                for update in super().compress(calibration, ctx):
+                    yield update._replace(kept={name: int(mask.sum()) for name, mask in update.masks.items()})
+
+        return Declares
 
     return make
 

@@ -16,7 +16,7 @@ from sparsebench.builtin.methods import _fisher
 from sparsebench.builtin.methods._fisher import Inverse, saliency
 from sparsebench.builtin.methods._mfac import MFAC
 from sparsebench.builtin.methods._woodfisher import WoodFisher
-from sparsebench.errors import BudgetError, UsageError
+from sparsebench.errors import BudgetError, UnsupportedError, UsageError
 from sparsebench.plugin import Calibration, Context
 from sparsebench.pruning.contract import Event
 from sparsebench.pruning.host import Host
@@ -245,12 +245,12 @@ def test_what_cannot_be_is_an_error_before_any_work(options: str, says: str, met
 def test_so_is_what_it_cannot_do_without(method: str, host_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=f"{method} needs 'calibration'"):
         host_of(method)
-    with pytest.raises(UsageError, match="gradual = true prunes in a training, and there is none; use epochs"):
+    with pytest.raises(BudgetError, match="gradual = true prunes in a training, and there is none; use epochs"):
         host_of(f"{method}@gradual=true", calibration=examples()).begin()
     with pytest.raises(BudgetError, match=r"nm:2:4 has the sparsity 0\.5 and no other"):
         host_of(f"{method}@gradual=true", 0.5, "nm:2:4", exclude=["9"], calibration=examples()).begin(1, 10)
     monkeypatch.setattr(_fisher, "LIMIT", 1e4)
-    with pytest.raises(UsageError, match=rf"{method}: 12 gradients of 1020 weights .* take .* GB, .*; use"):
+    with pytest.raises(UnsupportedError, match=rf"{method}: 12 gradients of 1020 weights .* take .* GB, .*; use"):
         host_of(method, calibration=examples()).begin()
 
 

@@ -292,7 +292,7 @@ def test_parameters_that_cannot_be_are_an_error_before_training(name: str, value
 
 
 def test_what_cannot_be_is_an_error_before_training() -> None:
-    with pytest.raises(UsageError, match="epochs above 0"):
+    with pytest.raises(BudgetError, match="epochs above 0"):
         host_for(Lottery, TARGET, "global").begin()
     with pytest.raises(BudgetError, match="no other"):
         host_for(Lottery, 0.5, "nm:2:4").begin(1, 10)

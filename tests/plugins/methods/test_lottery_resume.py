@@ -17,7 +17,6 @@ from sparsebench.training.data import Examples, Splits
 from sparsebench.training.loop import train
 from sparsebench.training.recipe import Recipe
 
-FAULT = (AssertionError, InvariantError)
 RECIPE = Recipe(epochs=4, batch=16, lr=0.1)  # of 4 steps; a round after the first begins in the second, at step 6
 
 
@@ -52,7 +51,9 @@ def goes_on_where_it_was(
 
 
 class CountsByItself(Lottery):
-    """Remembers the round, and not by its state."""
+    """Remembers the round, and not by its state; where that ends is not for the host to say."""
+
+    needs = frozenset({"own_budget"})
 
     def __init__(self) -> None:
         self.count = 0
@@ -67,6 +68,10 @@ class CountsByItself(Lottery):
         return Update(masks=ctx.select(scores, sparsity), sparsity=sparsity)
 
 
+class HeldToIt(CountsByItself):
+    needs = frozenset()
+
+
 # At 2 no snapshot is written yet, at 6 the end of the first round, at 15 the midst of a later one.
 @pytest.mark.parametrize("rewind", ["weights", "rate"])
 @pytest.mark.parametrize("stop", [2, 6, 15])
@@ -76,5 +81,7 @@ def test_it_goes_on_where_it_was(stop: int, rewind: str, tmp_path: Path, host_of
 
 def test_a_memory_of_its_own_is_found(tmp_path: Path, host_of: Callable[..., Host]) -> None:
     goes_on_where_it_was(CountsByItself, host_of, tmp_path / "early", 2, "weights")
-    with pytest.raises(FAULT):
+    with pytest.raises(AssertionError):
         goes_on_where_it_was(CountsByItself, host_of, tmp_path / "late", 15, "weights")
+    with pytest.raises(InvariantError, match="'final-budget'"):
+        goes_on_where_it_was(HeldToIt, host_of, tmp_path / "held", 15, "weights")

@@ -20,7 +20,6 @@ from sparsebench.testing.methods import _any_backend
 from sparsebench.training.data import Examples
 from sparsebench.training.step import StepRunner
 
-FAULT = (AssertionError, InvariantError)
 STEPS = 80  # with updates at 0, 5, …, 55
 Made = Callable[[], Any]
 
@@ -144,7 +143,9 @@ def keeps_the_counts_of_erk(make: Made, host_of: Any, drive: Any) -> None:
 
 
 class OneBudget(RigL):
-    """Redraws within the model's budget and not by layer."""
+    """Redraws within the model's budget and not by layer, and declares what comes of it."""
+
+    needs = frozenset({"own_budget"})
 
     def on_event(self, event: Event, ctx: Any) -> Update | None:
         update = super().on_event(event, ctx)
@@ -154,18 +155,21 @@ class OneBudget(RigL):
         first, second = (name for name, mask in list(masks.items())[:2])
         masks[first].view(-1)[masks[first].flatten().nonzero()[0]] = False
         masks[second].view(-1)[(~masks[second]).flatten().nonzero()[0]] = True
-        return Update(masks=masks)
+        return Update(masks=masks, kept={name: int(mask.sum()) for name, mask in masks.items()})
 
 
-@pytest.mark.parametrize(("make", "right"), [(RigL, True), (OneBudget, False)])
-def test_counts_are_those_of_erk(
-    make: Made, right: bool, host_of: Callable[..., Host], drive: Callable[..., Host]
-) -> None:
-    if right:
-        keeps_the_counts_of_erk(make, host_of, drive)
-        return
-    with pytest.raises(FAULT):
-        keeps_the_counts_of_erk(make, host_of, drive)
+class Undeclared(OneBudget):
+    def on_event(self, event: Event, ctx: Any) -> Update | None:
+        update = super().on_event(event, ctx)
+        return None if update is None else update._replace(kept=None)
+
+
+def test_counts_are_those_of_erk(host_of: Callable[..., Host], drive: Callable[..., Host]) -> None:
+    keeps_the_counts_of_erk(RigL, host_of, drive)
+    with pytest.raises(AssertionError):
+        keeps_the_counts_of_erk(OneBudget, host_of, drive)
+    with pytest.raises(InvariantError, match="'budget'"):
+        keeps_the_counts_of_erk(Undeclared, host_of, drive)
 
 
 def is_dense_at_updates_alone(make: Made, name: str, host_of: Any, batch: Any) -> None:

@@ -1,0 +1,151 @@
+"""Rows of two stored runs: cells and names that came or went, what failed or was mended, and which exit code wins."""
+
+import msgspec
+import pytest
+
+from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs
+from sparsebench.runs.sides import digest, renamed
+
+replace = msgspec.structs.replace
+BASE = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
+OTHER_HOST = {"fingerprint": {"cpu": "Xeon", "cores_allowed": 2, "libraries": {"torch": "2.12"}}}
+SLOWED = BASE | {"cython": 1.5e6}
+
+
+def verdicts(comparison, variant="cython"):
+    return [row.verdict for row in comparison.rows if row.variant == variant]
+
+
+def test_different_suites_and_cells_of_one_run_are_said(run_of, cells_of):
+    base = run_of(cells_of(sparsities=(0.7, 0.8, 0.9)))
+    head = run_of(cells_of(sparsities=(0.9, 0.99)), suite={"name": "suite-mine"})
+    notes = compare_runs(base, head).notes
+    assert notes == (
+        "the runs are of different suites, suite-cpu and suite-mine: only cells that both have are compared",
+        "2 of 3 cells of base are not in the other run",
+        "1 of 2 cells of head are not in the other run",
+    )
+
+
+def as_named(cells, names):
+    return [replace(c, variants=[names.get(v, v) for v in c.variants]) for c in cells]
+
+
+def test_a_renamed_backend_is_guessed_and_can_be_told(run_of, cells_of):
+    names = {"cython": "cython2"}
+    head = run_of(as_named(cells_of(), names), BASE | {"cython2": 1.5e6}, seed=4)
+    comparison = compare_runs(run_of(), head)
+    assert comparison.notes == (
+        "cython is only in base and cython2 only in head, in the same 2 cells: if it was renamed, "
+        "add --rename cython=cython2",
+    )
+    assert (verdicts(comparison), verdicts(comparison, "cython2")) == (["missing"] * 2, ["new"] * 2)
+    told = compare_runs(renamed(digest(run_of()), names), head)
+    assert told.notes == ()
+    assert verdicts(told, "cython2") == ["slower", "slower"]
+    assert verdicts(told) == []
+
+
+def test_two_that_may_have_been_renamed_are_not_guessed(run_of, cells_of):
+    names = {"cython": "a", "torch-csr": "b"}
+    head = run_of(as_named(cells_of(), names), BASE | {"a": 1e6, "b": 4e6})
+    assert not any("renamed" in note for note in compare_runs(run_of(), head).notes)
+
+
+def test_a_renamed_baseline_is_still_the_anchor(run_of):
+    old = renamed(digest(run_of()), {"torch-dense": "dense"})
+    assert {cell.baseline for cell in old.info.cells} == {"dense"}
+    assert all("dense" in found for found in old.sides.values())
+
+
+def test_a_name_that_is_taken_is_not_given_away(run_of):
+    old = renamed(digest(run_of()), {"cython": "torch-csr"})
+    assert old.info.cells[0].variants == list(BASE)
+
+
+def ended(status, variant="cython"):
+    def change(s):
+        timed = status in ("ok", "contaminated")
+        return s if s.variant != variant else replace(s, status=status, reason="r", t_ns=s.t_ns if timed else [])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict", "code"),
+    [
+        ("ok", "wrong", "wrong", 3), ("ok", "crash", "failed", 4), ("ok", "error", "failed", 4),
+        ("ok", "skipped", "missing", 1), ("ok", "contaminated", "inconclusive", 0), ("wrong", "wrong", "unchanged", 0),
+        ("wrong", "ok", "fixed", 0), ("timeout", "ok", "fixed", 0), ("skipped", "ok", "new", 0),
+        ("skipped", "wrong", "wrong", 3), ("skipped", "oom", "failed", 4), ("skipped", "unsupported", "unchanged", 0),
+        ("contaminated", "ok", "inconclusive", 0), ("contaminated", "wrong", "wrong", 3),
+        ("contaminated", "contaminated", "inconclusive", 0),
+        ("wrong", "crash", "failed", 4),
+    ],
+)  # fmt: skip
+def test_what_a_change_of_status_means(run_of, old, new, verdict, code):
+    comparison = compare_runs(run_of(change=ended(old)), run_of(change=ended(new)))
+    assert set(verdicts(comparison)) == {verdict}
+    assert comparison.exit_code() == code
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict", "code"), [("wrong", "wrong", 3), ("crash", "failed", 4), ("skipped", "missing", 1)]
+)
+def test_what_is_wrong_is_so_on_any_host_and_in_any_version(run_of, cells_of, new, verdict, code):
+    """Only times need the same machine and the same case."""
+    elsewhere = compare_runs(run_of(), run_of(host=OTHER_HOST, change=ended(new)))
+    assert set(verdicts(elsewhere)) == {verdict}
+    assert set(verdicts(elsewhere, "torch-csr")) == {"not judged"}
+    assert elsewhere.exit_code() == code
+    changed = compare_runs(run_of(), run_of([replace(c, version="v2") for c in cells_of()], change=ended(new)))
+    assert set(verdicts(changed)) == {verdict}
+    assert set(verdicts(changed, "torch-csr")) == {"not judged"}
+    assert changed.exit_code() == code
+    reason = next(r.reason for r in changed.rows if r.variant == "cython")
+    assert reason.startswith(f"ok -> {new}: r; the case itself changed (version v1 -> v2; ")
+
+
+def test_a_gone_row_is_missing_on_any_host(run_of, cells_of):
+    gone = compare_runs(run_of(), run_of(cells_of(sparsities=(0.8,)), host=OTHER_HOST))
+    assert verdicts(gone) == ["not judged", "missing"]
+    assert gone.exit_code() == 1
+
+
+def test_a_row_or_cell_that_is_gone_is_missing(run_of, cells_of):
+    fewer = run_of(cells_of(sparsities=(0.8,), variants=("torch-dense", "torch-csr")))
+    gone = compare_runs(run_of(), fewer)
+    assert verdicts(gone) == ["missing", "missing"]
+    assert verdicts(gone, "torch-csr") == ["inconclusive", "missing"]
+    assert verdicts(compare_runs(fewer, run_of())) == ["new", "new"]
+    assert gone.exit_code({"slower"}) == 0
+
+
+def test_nothing_in_common_is_said(run_of, cells_of):
+    comparison = compare_runs(run_of(), run_of(cells_of(cases=("other",))))
+    assert comparison.notes[-1] == "the two runs have no (cell, variant) in common"
+
+
+def test_a_failed_baseline_leaves_nothing_to_judge_by(run_of):
+    comparison = compare_runs(run_of(), run_of(times=SLOWED, change=ended("error", "torch-dense")))
+    row = next(r for r in comparison.rows if r.variant == "cython")
+    assert (row.verdict, row.change) == ("inconclusive", None)
+    assert "no block of head" in row.reason
+
+
+def test_which_exit_code_wins(run_of):
+    info = run_of().info
+
+    def of(*found):
+        rows = [Change(case="c", title="", cell={}, variant="v", verdict=v) for v in found]
+        return Comparison(base=info, head=info, base_path="", head_path="", rows=tuple(rows))
+
+    assert of("slower", "failed", "wrong", "inconclusive").exit_code() == 3
+    assert of("slower", "failed").exit_code() == 4
+    assert of("slower", "inconclusive").exit_code({*FAIL_ON, "inconclusive"}) == 1
+    assert of("same", "inconclusive").exit_code() == 0
+    assert of("same", "inconclusive").exit_code({"inconclusive"}) == 5
+    assert of("slower", "wrong").exit_code({"slower"}) == 1
+    assert of().exit_code() == 0
+    assert of("slower", "wrong").worst() == "wrong"
+    assert of("same").worst() is None
