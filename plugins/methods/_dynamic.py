@@ -8,6 +8,7 @@ the index and not by noise, which lets a masked weight outrank a tiny one; and i
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -29,7 +30,7 @@ def exchanged(mask: Tensor, weight: Tensor, growth: Tensor, count: int) -> Tenso
     return stays | top_k_mask(torch.where(stays, -1.0, growth), count)
 
 
-class Dynamic:
+class Dynamic(ABC):
     """Draws a mask within the budget, and exchanges a falling share of it in every layer; no layer's count changes."""
 
     name: ClassVar[str]
@@ -68,9 +69,9 @@ class Dynamic:
         found = {name: int(share * int(m.sum()) + 1e-9) for name, m in ctx.masks.items() if not bool(m.all())}
         return {name: count for name, count in found.items() if count}
 
+    @abstractmethod
     def growth(self, name: str, ctx: Context) -> Tensor:
         """Scores ≥ 0 of the weight's shape; the highest grow."""
-        raise NotImplementedError
 
     def on_event(self, event: Event, ctx: Context) -> Update | None:
         """At its moment of a step that has an update: the exchanged masks."""

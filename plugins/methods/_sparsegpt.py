@@ -6,7 +6,8 @@ Hessian: the error that pruning it leaves after the columns to its right have an
 
 What differs from the published code: counts are exact (its threshold prunes one weight of a block even at sparsity 0,
 and equal scores together); columns that no input reaches have the lowest scores instead of being pruned whatever the
-budget; convolutions are unfolded; N:M groups are those of the input channels at one place of the window.
+budget, and take what the live ones leave of it; convolutions are unfolded; N:M groups are those of the input channels
+at one place of the window.
 """
 
 from __future__ import annotations
