@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,9 @@ def _run(session: Session, style: str) -> int:
             click.echo(f"sparsebench: {problem}", err=True)
         try:
             with interruptible(), Progress() as progress:
-                Runner(session.plan, writer, progress, session.limits).run()
+                runner = Runner(session.plan, writer, progress, session.limits)
+                runner.run()
+            click.echo(_where_time_went(runner.spent), err=True)
         except KeyboardInterrupt:
             interrupted = True
     run = read_run(writer.folder)
@@ -134,6 +136,16 @@ def _run(session: Session, style: str) -> int:
     if interrupted:
         return 130
     return _exit_code(run.samples, session.plan.peers()) or (PLUGIN_LEFT_OUT if _left_out(session) else 0)
+
+
+def _where_time_went(spent: Mapping[str, int]) -> str:
+    """ "took 7.2 min: 61 % in samples, 14 % in kernels that were proven right, 25 % around them"."""
+    wall = max(1, spent["wall_ns"])
+    timed, checked = (100 * spent[what] / wall for what in ("timed_ns", "checked_ns"))
+    told = (
+        f"{timed:.0f} % timing, {checked:.0f} % binding and verifying kernels, {100 - timed - checked:.0f} % the rest"
+    )
+    return f"took {wall / 60e9:.1f} min: {told}"
 
 
 def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:

@@ -69,7 +69,7 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
     names = list(tracks)
     random.Random(f"{seed}/prepare").shuffle(names)
     for name in names:
-        request = {"do": "prepare", "order": crew.order(cell, name), "once": _trains(cell)}
+        request = {"do": "prepare", "order": crew.order(cell, name), "once": _trains(cell), "brief": crew.block > 0}
         tracks[name].printed = crew.printed(name)
         spoiled = crew.unfit.get((cell.group, name))
         if spoiled is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from sparsebench.errors import UsageError
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.server import LONGEST_FILE, NOBODY, Failure, Server, ServerLost, Worker
+from sparsebench.harness.spares import Spares
 from sparsebench.host import cores_allowed, memory_limit
 from sparsebench.registry import entry_to_wire
 
@@ -23,6 +26,7 @@ SECONDS = 120.0  # for one answer of a worker, unless --timeout says otherwise
 TRAINING_SECONDS = 4 * 3600.0  # for a whole training
 MEMORY_SHARE = 0.6  # of what is free, for one worker
 KEPT_OUTPUT = 1 << 20  # bytes kept of what a variant prints in a block
+SPENT = ("timed_ns", "checked_ns")  # of an answer: in samples and before them; bound and verified
 HOST = ""  # the variant name of the worker that computes oracles: no backend is loaded there
 
 
@@ -65,11 +69,14 @@ class Crew:
         limits: Limits | None = None,
         preload: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
+        spares: Spares | None = None,
     ) -> None:
         """The crew of one block; the server imports `preload` once, for all its workers.
 
-        `settings` are environment variables of the workers beyond `environment`.
+        `settings` are environment variables of the workers beyond `environment`; `spares` outlive the crew.
         """
+        self.spares = spares
+        self.spent: Counter[str] = Counter()  # nanoseconds in which workers ran kernels
         self.plan, self.folder, self.block, self.threads, self.preload = plan, folder, block, threads, preload
         self.environment = {**environment(threads), **(settings or {})}
         limits = limits or Limits()
@@ -84,17 +91,30 @@ class Crew:
     def __enter__(self) -> Crew:
         self.everywhere = cores_allowed()
         self.cores = worker_cores(self.everywhere, self.block, self.threads)
-        rest = [core for core in self.everywhere if core not in self.cores]
-        if self.threads == 1 and rest:
-            os.sched_setaffinity(0, rest)  # the parent watches from another core
         self.servers: dict[str, Server] = {}
         try:
             for python in dict.fromkeys(["", *self.plan.pythons.values()]):
-                self.servers[python] = Server(self.environment, self.preload, python)
+                self._serve(python)
         except BaseException:
             self._close()
             raise
+        self._stand_aside(0)
         return self
+
+    def _serve(self, python: str) -> None:
+        """A fork server on the parent's core; it is started on any."""
+        if self.spares is None:
+            self.servers[python] = Server(self.environment, self.preload, python).ready()
+        else:
+            self.servers[python] = self.spares.take(self.environment, self.preload, python)
+        self._stand_aside(self.servers[python].process.pid)
+
+    def _stand_aside(self, pid: int) -> None:
+        """Keep a process that only watches (0: this one) off the core that computes."""
+        rest = [core for core in self.everywhere if core not in self.cores]
+        if self.threads == 1 and rest:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(pid, rest)
 
     def __exit__(self, *exc: object) -> None:
         self._close()
@@ -112,7 +132,9 @@ class Crew:
         If the fork server went with it, there is a new one and no worker is left: `ServerLost`.
         """
         try:
-            return self._worker(variant).ask(request, seconds or self.seconds)
+            answer = self._worker(variant).ask(request, seconds or self.seconds)
+            self.spent.update({what: answer[what] for what in SPENT if what in answer})
+            return answer
         except Failure as failure:
             began = variant in self.workers
             self.dismiss(variant)
@@ -122,7 +144,7 @@ class Crew:
             for other in list(self.workers):
                 self.dismiss(other)  # it died with the server, but what its plugin started did not
             self.servers[python].close()
-            self.servers[python] = Server(self.environment, self.preload, python)
+            self._serve(python)
             raise ServerLost(failure.status, failure.reason if began else NOBODY) from None
 
     def dismiss(self, variant: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -97,23 +98,30 @@ class Desk:
     def _prepare(self, request: Mapping[str, Any]) -> Answer:
         """Bind, verify, and say how long one repetition takes."""
         order = self._order(request["order"])
-        self.first_canary = canary_ns()
+        self.first_canary, before = canary_ns(), self._checked_ns()
         if self.job is None or self.group != order.group:
-            self.job, self.group = None, ""
+            self.job, self.group, before = None, "", 0
             gc.collect()  # what the last cell left must not be collected in the midst of this one
             self.base = reset_peak()
             self.job = case_kind(order.kind).make(order, self.backend)
-            self.finding = self.job.verify()
+            self.finding = self.job.verify(brief=request.get("brief", False))
             _must(self.finding, "")
             self.group = order.group
         reset_peak()  # what verification took is not the variant's
         self.job.prepare(order.parameters)
+        checked, start = self._checked_ns() - before, time.perf_counter_ns()
         each = None if request["once"] else self._each_ns(self.job.run)
         return {
             "each_ns": each,
+            "checked_ns": checked,
+            "timed_ns": time.perf_counter_ns() - start,
             "note": self.job.note,
             "verify": {"max_rel_err": self.finding.max_rel_err, "tolerance": self.finding.tolerance},
         }
+
+    def _checked_ns(self) -> int:
+        """Nanoseconds in which the job's kernel was bound or verified; a job that does not count them says nothing."""
+        return int(getattr(self.job, "checked_ns", 0))
 
     @staticmethod
     def _each_ns(run: Callable[[], object]) -> float:
@@ -123,21 +131,28 @@ class Desk:
     def _lap(self, request: Mapping[str, Any]) -> Answer:
         """One sample: untimed repetitions, then timed ones, then a look at the last result."""
         assert self.job is not None
+        start = time.perf_counter_ns()
         with without_gc():
             if request["warm_ns"]:
                 warm(self.job.run, request["warm_ns"])
             made = lap(self.job.run, request["loops"])
+        spent = time.perf_counter_ns() - start
         _must(self.job.inspect(), "after a timed repetition: ")
         splits, metrics = self.job.scores()
         return {"wall_ns": made.wall_ns, "cpu_ns": made.cpu_ns, "switches": made.switches,
-                "splits_ns": splits, "metrics": metrics}  # fmt: skip
+                "splits_ns": splits, "metrics": metrics, "timed_ns": spent}  # fmt: skip
 
     def _finish(self, request: Mapping[str, Any]) -> Answer:
         """Verify once more after the last sample."""
         assert self.job is not None
-        peak = resident_peak() - self.base
+        peak, before = resident_peak() - self.base, self._checked_ns()
         _must(self.job.recheck(), "after the last sample: ")
-        return {"rss_peak": max(0, peak), "canary": [self.first_canary, canary_ns()], "note": self.job.note}
+        return {
+            "rss_peak": max(0, peak),
+            "canary": [self.first_canary, canary_ns()],
+            "note": self.job.note,
+            "checked_ns": self._checked_ns() - before,
+        }
 
     def _plans(self, request: Mapping[str, Any]) -> Answer:
         """The plans that the backend thinks worth measuring for an order; the hash of its code; whether it is dense."""

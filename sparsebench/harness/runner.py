@@ -10,6 +10,7 @@ import random
 import secrets
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from sparsebench.harness import block as one_block
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Crew, Limits, environment
 from sparsebench.harness.plan import Plan
+from sparsebench.harness.spares import Spares
 from sparsebench.registry import Registry
 from sparsebench.runs.records import TIMED, RunInfo, Sample, cell_key
 from sparsebench.runs.store import RunWriter
@@ -102,6 +104,7 @@ class Runner:
         self.known: set[tuple[str, str, int]] = set()
         self.failed: set[tuple[str, str]] = set()
         self.hangs: Counter[str] = Counter()
+        self.spent: Counter[str] = Counter()  # nanoseconds: "wall_ns", and of it what `crew.SPENT` names
         for sample in writer.run.samples:
             self._remember(sample)
 
@@ -114,17 +117,20 @@ class Runner:
         todo = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks)}
         left = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks) if self._missing(cell, b)}
         self.listener.begin(len(todo), len(todo) - len(left))
-        for number in range(last):
-            for threads in sorted({cell.threads for cell in self.plan.cells}):
-                cells = [c for c in self.plan.cells if c.threads == threads and self._missing(c, number)]
-                if cells:
-                    self._block(number, threads, self._shuffled(cells, number))
+        start = time.perf_counter_ns()
+        with Spares() as spares:
+            for number in range(last):
+                for threads in sorted({cell.threads for cell in self.plan.cells}):
+                    cells = [c for c in self.plan.cells if c.threads == threads and self._missing(c, number)]
+                    if cells:
+                        self._block(number, threads, self._shuffled(cells, number), spares)
+        self.spent["wall_ns"] = time.perf_counter_ns() - start
         for made in ("oracles", "trainings"):
             shutil.rmtree(self.writer.folder / made, ignore_errors=True)
 
-    def _block(self, number: int, threads: int, cells: list[Cell]) -> None:
+    def _block(self, number: int, threads: int, cells: list[Cell], spares: Spares) -> None:
         preload = OPTIMIZER_IMPORTS if any(cell.kind not in ("kernel", "inference") for cell in cells) else ()
-        with Crew(self.plan, self.writer.folder, number, threads, self.limits, preload) as crew:
+        with Crew(self.plan, self.writer.folder, number, threads, self.limits, preload, spares=spares) as crew:
             for cell in cells:
                 self.listener.cell(cell, number)
                 variants = self._missing(cell, number)
@@ -135,6 +141,7 @@ class Runner:
                     samples += one_block.measure(crew, cell, alive, self.writer.info.id, self.writer.session)
                 self._write(samples)
                 self.listener.done(samples)
+            self.spent.update(crew.spent)
 
     def _missing(self, cell: Cell, number: int) -> list[str]:
         """Variants that this cell still needs in this block. A row that failed once is not tried again."""

@@ -48,12 +48,12 @@ class Server:
     """A fork server: a process that has imported torch but computed nothing, forked once for each variant."""
 
     def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = (), python: str = "") -> None:
-        """Start it with `environment` laid over the inherited one and `preload` imported; raises `RunError`.
+        """Start it with `environment` laid over the inherited one and `preload` imported; `ready` waits for it.
 
         `python` is the interpreter of another environment, whose sparsebench must speak as this one does.
         """
         ours, theirs = socket.socketpair()
-        self.socket, self.broken = ours, False
+        self.socket, self.broken, self.python, self.spoken = ours, False, python, 0
         command = [python or sys.executable, "-P", "-m", "sparsebench.harness.worker"]
         with theirs:
             self.process = subprocess.Popen(
@@ -63,20 +63,26 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
+
+    def ready(self) -> Server:
+        """Itself, once torch is imported; raises `RunError` (and it is closed) if it does not start."""
+        if self.spoken:
+            return self
         try:
-            spoken = wire.receive(ours, time.monotonic() + START_SECONDS).get("protocol", 1)
+            self.spoken = wire.receive(self.socket, time.monotonic() + START_SECONDS).get("protocol", 1)
         except (wire.Closed, wire.Late, wire.Garbled):
             self.close()
             raise RunError("the fork server did not start; what it printed stands above") from None
         except BaseException:  # Ctrl-C while torch is imported
             self.close()
             raise
-        if spoken != wire.PROTOCOL:
+        if self.spoken != wire.PROTOCOL:
             self.close()
             raise RunError(
-                f"the workers of {python} speak version {spoken} of the protocol and this is version {wire.PROTOCOL}; "
-                "compare revisions that are closer to each other"
+                f"the workers of {self.python} speak version {self.spoken} of the protocol and this is version "
+                f"{wire.PROTOCOL}; compare revisions that are closer to each other"
             )
+        return self
 
     def lost(self) -> bool:
         """Whether somebody killed it, or it cannot be talked to."""
@@ -118,7 +124,7 @@ class Server:
         self.process.wait()
 
     def __enter__(self) -> Server:
-        return self
+        return self.ready()
 
     def __exit__(self, *exc: object) -> None:
         self.close()

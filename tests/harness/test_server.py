@@ -215,7 +215,7 @@ sys.path.insert(0, {folder!r})
 from pathlib import Path
 from sparsebench.harness.server import Server
 requests = json.loads(sys.stdin.readline())
-server = Server({{"MARK": {mark!r}}})
+server = Server({{"MARK": {mark!r}}}).ready()
 first, second = (server.fork(Path({folder!r}) / f"{{i}}.txt", [], 1, 1 << 29) for i in range(2))
 first.ask(requests[0], 20)
 print(json.dumps([server.process.pid, first.pid, second.pid]), flush=True)

@@ -141,7 +141,7 @@ class AccuracyJob:
         self.batch = first_batch(order, self.splits)
         self.kernels = kernels_of(order, self.batch)
 
-    def verify(self) -> Finding:
+    def verify(self, brief: bool = False) -> Finding:
         """Of kernels: logits and gradients at the case's sparsity against the dense model in float64."""
         if self.kernels is None:
             return NOTHING

@@ -43,8 +43,11 @@ class Job(Protocol):
 
     note: str  # shown beside the row
 
-    def verify(self) -> Finding:
-        """Compare everything that will be timed, and what it depends on, with the oracle."""
+    def verify(self, brief: bool = False) -> Finding:
+        """Compare everything that will be timed, and what it depends on, with the oracle.
+
+        `brief`: another process has done so before, in this run and for this very cell.
+        """
 
     def prepare(self, parameters: Mapping[str, Any]) -> None:
         """Make `run` ready for these parameters (a job serves all passes of its group)."""

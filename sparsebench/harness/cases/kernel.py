@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from sparsebench import verify
 from sparsebench.harness.cases.base import Order, ask
+from sparsebench.harness.cases.counted import Counted
 from sparsebench.harness.cells import problem_of
 from sparsebench.oracle import Oracle, Reference, load_oracle, make_oracle
 from sparsebench.patterns import make_weight
@@ -37,10 +39,12 @@ def write_oracle(order: Order, path: Path) -> None:
 
 def make(order: Order, backend: Any) -> KernelJob:
     """Bind the oracle's weight."""
-    oracle = load_oracle(order.oracle)
+    oracle, start = load_oracle(order.oracle), time.perf_counter_ns()
     with torch.no_grad():
         kernel = backend.bind(problem_of(order.parameters), oracle.weight)
-    return KernelJob(kernel, oracle, judged_precision(order.precision, oracle.problem.dtype))
+    job = KernelJob(kernel, oracle, judged_precision(order.precision, oracle.problem.dtype))
+    job.counted.ns = time.perf_counter_ns() - start
+    return job
 
 
 class KernelJob:
@@ -48,15 +52,16 @@ class KernelJob:
 
     def __init__(self, kernel: Any, oracle: Oracle, precision: str) -> None:
         self.kernel, self.oracle, self.precision = kernel, oracle, precision
+        self.counted = Counted(kernel)
         self.note = str(getattr(kernel, "note", ""))
         self.x, self.grad_output, self.bias = oracle.x, oracle.grad_output, oracle.bias
         self.run: Callable[[], object] = lambda: None
         self.results: dict[str, Any] = {}
         self.which = "forward"
 
-    def verify(self) -> Finding:
-        """Forward, both gradients and a second set of values, whatever pass is timed later."""
-        return verify.verify_kernel(self.kernel, self.oracle, self.precision)
+    def verify(self, brief: bool = False) -> Finding:
+        """Forward, both gradients and, unless `brief`, a second set of values, whatever pass is timed later."""
+        return verify.verify_kernel(self.counted, self.oracle, self.precision, brief)
 
     def prepare(self, parameters: Mapping[str, Any]) -> None:
         """Inputs in memory of their own, in the layout of torch's that the kernel asks to be fed."""
@@ -117,7 +122,12 @@ class KernelJob:
 
     def recheck(self) -> Finding:
         """Once more, with other content in the same memory."""
-        return verify.recheck(self.kernel, self.oracle, self.precision, self.x, self.grad_output, self.bias)
+        return verify.recheck(self.counted, self.oracle, self.precision, self.x, self.grad_output, self.bias)
+
+    @property
+    def checked_ns(self) -> int:
+        """Nanoseconds so far in which the kernel was bound, and computed to be verified."""
+        return self.counted.ns
 
     def scores(self) -> tuple[dict[str, float], dict[str, float]]:
         """A kernel has neither parts nor metrics."""
