@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
-from sparsebench.errors import UsageError, nearest
+from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
+from sparsebench.errors import UsageError
+from sparsebench.report import DUEL_FORMATS
 
 VERDICTS = ("wrong", "failed", "slower", "inconclusive")
+ENDINGS = {".md": "markdown", ".json": "json", ".txt": "table"}
 EPILOG = """\
 \b
 Examples:
@@ -17,6 +20,7 @@ Examples:
   sparsebench ab cpp@threads=1 cpp@threads=2         two numbers of threads
   sparsebench ab main:my_kernel.py my_kernel.py      a plugin file as it was, and as it is
   sparsebench ab main:cpp cpp                        this project as it was, and as it is
+  sparsebench ab main:my_kernel.py my_kernel.py --save ab.md --format github     in a CI job
 
 \b
 Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower; 5 inconclusive.
@@ -25,50 +29,53 @@ Next: sparsebench doctor --aa 20
 """
 
 
-def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozenset[str]:
-    names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in VERDICTS:
-            raise UsageError(f"--fail-on {name!r} is not a verdict of ab{nearest(name, (*VERDICTS, 'none'))}")
-    return frozenset(names)
-
-
 @click.command("ab", epilog=EPILOG)
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", required=False)
+@click.argument("b", required=False)
 @click.option("--suite", default="suite-cpu", show_default=True, help="Whose cells to measure.")
 @click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
 @click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
 @click.option("--blocks", type=click.IntRange(1), help="At most so many; a verdict needs 10.")
 @click.option(
-    "--fail-on", callback=_fail_on, default="wrong,failed,slower", show_default=True, metavar="VERDICTS",
-    help=f"Of {', '.join(VERDICTS)}; or none.",
-)  # fmt: skip
+    "--resume", metavar="RUN", help="Go on with an interrupted ab: a folder, a beginning of its name, latest."
+)
+@fail_on_option(VERDICTS, ("wrong", "failed", "slower"))
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one answer.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder itself.")
-@click.option("--format", "style", type=click.Choice(("table", "markdown", "json")), default="table", show_default=True)
+@save_option(ENDINGS)
+@click.option("--format", "style", type=click.Choice(DUEL_FORMATS), default="table", show_default=True)
 def command(
-    a: str, b: str, suite: str, expression: str, threads: int | None, blocks: int | None, fail_on: frozenset[str],
-    seconds: float | None, out: Path | None, style: str,
+    a: str | None, b: str | None, suite: str, expression: str, threads: int | None, blocks: int | None,
+    resume: str | None, fail_on: frozenset[str], seconds: float | None, out: Path | None,
+    files: list[tuple[Path, str]], style: str,
 ) -> int:  # fmt: skip
     """Judge B against A on the cells of a suite: faster, slower, same or inconclusive.
 
     Both run in every block, in fresh processes on one core, in an order that is drawn anew each round. Blocks are
     looked at when there are 10, 15, 20 and 30; a cell that is decided is left alone.
     """
+    from sparsebench.cli.find import find_run
     from sparsebench.cli.progress import Progress, interruptible, planning
     from sparsebench.cli.quarantine import say_quarantined
     from sparsebench.harness.crew import Limits
     from sparsebench.harness.duelling import DuelRunner
     from sparsebench.harness.plan import Selection
-    from sparsebench.harness.session import plan_duel
+    from sparsebench.harness.session import plan_duel, plan_duel_resume
     from sparsebench.report import render_duels
     from sparsebench.runs.duel import duels_of, worst
     from sparsebench.runs.store import read_run
 
-    selection = Selection(expression=expression, threads=threads, blocks=blocks)
+    limits = Limits(seconds)
     with interruptible(), planning(style):
-        session = plan_duel(suite, a, b, selection, Limits(seconds), out)
+        if resume is not None:
+            if a is not None:
+                raise UsageError("--resume goes on with what the ab began with; leave out A and B")
+            session = plan_duel_resume(find_run(resume), limits)
+        elif a is None or b is None:
+            raise UsageError("ab needs two things to compare, as in `sparsebench ab cython cpp`, or --resume RUN")
+        else:
+            selection = Selection(expression=expression, threads=threads, blocks=blocks)
+            session = plan_duel(suite, a, b, selection, limits, out)
     say_quarantined(session.registry)
     interrupted = False
     with session.open() as writer:
@@ -77,8 +84,14 @@ def command(
                 DuelRunner(session.plan, writer, listener, session.limits).run()
         except KeyboardInterrupt:
             interrupted = True
-    run = read_run(writer.folder)
-    duels = duels_of(run)
-    click.echo(render_duels(duels, style), nl=False)
-    click.echo(f"\nkept in {writer.folder}\nNext: sparsebench report {writer.folder} --format markdown", err=True)
+    duels = duels_of(read_run(writer.folder))
+    write_files(files, lambda form: render_duels(duels, form))
+    if style == "github":
+        from sparsebench.report.github import duel_commands
+
+        tell_github(render_duels(duels, style), duel_commands(duels, fail_on))
+    else:
+        click.echo(render_duels(duels, style), nl=False)
+    again = f"ab --resume {writer.folder}" if interrupted else f"report {writer.folder}"
+    click.echo(f"\nkept in {writer.folder}\nNext: sparsebench {again}", err=True)
     return 130 if interrupted else worst(duels, fail_on)

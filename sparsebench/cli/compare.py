@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from sparsebench.cli.find import find_run
+from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
 from sparsebench.errors import UsageError, nearest
 from sparsebench.report import COMPARISON_FORMATS, render_comparison
 from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, Comparison, Margins, compare_runs
-from sparsebench.runs.sides import digest, renamed
-from sparsebench.runs.store import read_run
+from sparsebench.runs.sides import digests_of, renamed
 from sparsebench.timing import without_gc
 
 VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
-DEFAULT = ",".join(verdict for verdict in VERDICTS if verdict in FAIL_ON)
 ENDINGS = {".md": "markdown", ".json": "json", ".html": "html", ".tex": "latex", ".txt": "table"}
 EPILOG = """\
 \b
@@ -70,23 +68,6 @@ def _names(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...])
     return names
 
 
-def _files(_ctx: click.Context, _param: click.Parameter, paths: tuple[Path, ...]) -> list[tuple[Path, str]]:
-    """Each file with the format that its ending means."""
-    for path in paths:
-        if path.suffix not in ENDINGS:
-            raise UsageError(f"--save {path}: give a name that ends in {', '.join(ENDINGS)}, which says the format")
-    return [(path, ENDINGS[path.suffix]) for path in paths]
-
-
-def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozenset[str]:
-    """The verdicts in 'slower,wrong'; none in 'none'."""
-    names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in VERDICTS:
-            raise UsageError(f"--fail-on {name!r} is not a verdict{nearest(name, (*VERDICTS, 'none'))}")
-    return frozenset(names)
-
-
 @click.command("compare", epilog=EPILOG)
 @click.argument("base")
 @click.argument("head")
@@ -94,18 +75,12 @@ def _fail_on(_ctx: click.Context, _param: click.Parameter, text: str) -> frozens
     "--margin", "margins", multiple=True, callback=_margins, metavar="[NAME=]3%",
     help="The change that matters, of a case or tag NAME or of all; default: each case's own.",
 )  # fmt: skip
-@click.option(
-    "--fail-on", callback=_fail_on, default=DEFAULT, show_default=True, metavar="VERDICTS",
-    help=f"Of {', '.join(VERDICTS)}; or none.",
-)  # fmt: skip
+@fail_on_option(VERDICTS, FAIL_ON)
 @click.option("--force", is_flag=True, help="Judge times although machines or versions of a case differ.")
 @click.option(
     "--rename", "names", multiple=True, callback=_names, metavar="OLD=NEW", help="A variant of BASE, now NEW."
 )
-@click.option(
-    "--save", "files", multiple=True, callback=_files, metavar="FILE", type=click.Path(path_type=Path),
-    help=f"Write it there as well: {', '.join(ENDINGS)}.",
-)  # fmt: skip
+@save_option(ENDINGS)
 @click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(COMPARISON_FORMATS),
     help="How to show it.",
@@ -128,11 +103,11 @@ def command(
     be given as well: no time of theirs is judged.
     """
     comparison = _compared(base, head, margins, force, names)
-    for path, known in files:  # before the exit code is decided, and before anything can close our output
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_comparison(comparison, known))
+    write_files(files, lambda known: render_comparison(comparison, known))
     if form == "github":
-        _tell_github(comparison, fail_on)
+        from sparsebench.report.github import workflow_commands
+
+        tell_github(render_comparison(comparison, form), workflow_commands(comparison, fail_on))
     else:
         click.echo(render_comparison(comparison, form), nl=False)
     return comparison.exit_code(fail_on)
@@ -146,8 +121,8 @@ def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[s
         raise UsageError(f"{foreign[0]} is a file of pytest-benchmark and the other is a run: give two of one kind")
     if foreign:
         return pytest_benchmark.compare(Path(base), Path(head))
-    with without_gc():  # 300,000 records that live to the end: looking for garbage among them takes a third of the time
-        digests = [digest(read_run(find_run(text))) for text in (base, head)]
+    with without_gc():  # records that live to the end: looking for garbage among them takes a third of the time
+        digests = digests_of([find_run(base), find_run(head)])
         known = {name for run in digests for cell in run.info.cells for name in (cell.case, *cell.tags)}
         for name in margins.unknown(*(run.info for run in digests)):
             raise UsageError(f"--margin {name}=…: neither a case nor a tag of these runs{nearest(name, known)}")
@@ -155,16 +130,3 @@ def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[s
         for name in names.keys() - variants:
             raise UsageError(f"--rename {name}=…: {base} has no such variant{nearest(name, variants)}")
         return compare_runs(renamed(digests[0], names), digests[1], margin=margins, force=force)
-
-
-def _tell_github(comparison: Comparison, fail_on: frozenset[str]) -> None:
-    """The summary into the step's own file, or on stdout where there is none; then the annotations."""
-    from sparsebench.report.github import workflow_commands
-
-    text, file = render_comparison(comparison, "github"), os.environ.get("GITHUB_STEP_SUMMARY")
-    if file:
-        with Path(file).open("a") as summary:
-            summary.write(text)
-    click.echo(text.splitlines()[0].lstrip("# ") if file else text)
-    for line in workflow_commands(comparison, fail_on):
-        click.echo(line)

@@ -8,8 +8,9 @@ from sparsebench.cli.find import find_run
 from sparsebench.errors import UsageError
 from sparsebench.formats import export
 from sparsebench.formats import formats as foreign_formats
+from sparsebench.report import DUEL_FORMATS, render, render_duels
 from sparsebench.report import formats as report_formats
-from sparsebench.report import render
+from sparsebench.runs.duel import duels_of
 from sparsebench.runs.store import Run, read_run
 from sparsebench.runs.summary import summarize
 from sparsebench.timing import without_gc
@@ -48,4 +49,6 @@ def command(runs: tuple[str, ...], form: str) -> None:
 
 
 def _text(run: Run, form: str) -> str:
+    if "ab" in run.info.options and form in DUEL_FORMATS:
+        return render_duels(duels_of(run), form)
     return export(run, form) if form in foreign_formats() else render(summarize(run), form)

@@ -43,7 +43,7 @@ CASES = {
     'width = 32\nbatch = 2\nsparsity = 0.9\npass = "forward"',
     "gradient": 'op = "conv2d"\nout_features = 128\nin_features = 128\nkernel_size = 3\npadding = 1\nheight = 8\n'
     'width = 8\nbatch = 4\nsparsity = 0.9\npass = "backward"',
-    "stream": 'op = "linear"\nout_features = 2048\nin_features = 2048\nbatch = 4\nsparsity = 0.8\npass = "forward"',
+    "stream": 'op = "linear"\nout_features = 1536\nin_features = 1536\nbatch = 4\nsparsity = 0.8\npass = "forward"',
 }
 
 

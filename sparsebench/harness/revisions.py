@@ -6,6 +6,7 @@ differ by their own code and by nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,9 +32,10 @@ def file_at(revision: str, file: str) -> Path:
     shown = _git("show", f"{commit}:./{file}")
     if shown.returncode:
         raise UsageError(f"{revision}:{file}: {shown.stderr.strip() or 'git shows no such file'}")
-    folder = cache() / "files" / commit
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / Path(file).name
+    prefix = _git("rev-parse", "--show-prefix").stdout.strip()  # where we stand in the checkout: paths are relative
+    place = hashlib.sha256(f"{prefix} {file}".encode()).hexdigest()[:12]
+    made = cache() / "files" / commit / place / Path(file).name
+    made.parent.mkdir(parents=True, exist_ok=True)
     made.write_text(shown.stdout)
     return made
 

@@ -17,7 +17,7 @@ from sparsebench.harness.crew import Limits, environment, probe, worker_cores
 from sparsebench.harness.plan import Plan, Selection, make_plan
 from sparsebench.harness.runner import Listener, Runner, check_resumable, new_folder, new_info
 from sparsebench.harness.sides import duel_plan, side_of
-from sparsebench.harness.suite import load_suite, parse_suite
+from sparsebench.harness.suite import Suite, load_suite, parse_suite
 from sparsebench.host import cores_allowed
 from sparsebench.registry import Registry, load_registry
 from sparsebench.runs.records import Ceilings, RunInfo, Sample
@@ -107,31 +107,47 @@ def plan_duel(
     out: Path | None = None,
 ) -> Session:
     """The session of an `ab`; raises `UsageError` before any measurement, `RunError` if a revision cannot be run."""
+    return _duel_session(load_suite(suite), a, b, selection, limits, out)
+
+
+def plan_duel_resume(folder: Path, limits: Limits) -> Session:
+    """The session that goes on with an `ab`."""
+    info = read_run(folder).info
+    if "ab" not in info.options:
+        raise RunError(f"{folder}: a run, no ab; go on with it by `sparsebench run --resume {folder}`")
+    selection, _ = _selected(folder, info.options)
+    a, b = info.options["ab"]
+    session = _duel_session(parse_suite(info.suite["text"], f"{folder}/run.json"), a, b, selection, limits, folder)
+    session.resumed = info
+    return session
+
+
+def _duel_session(suite: Suite, a: str, b: str, selection: Selection, limits: Limits, folder: Path | None) -> Session:
     sides = [side_of(text) for text in (a, b)]
     registry = load_registry()
-    plan = duel_plan(load_suite(suite), sides, registry, selection)
+    plan = duel_plan(suite, sides, registry, selection)
     probe(plan, limits)
     options = {"ab": [a, b], "selection": _plain(selection), "files": [side.file for side in sides if side.file]}
-    return Session(plan, registry, options, limits, out)
+    return Session(plan, registry, options, limits, folder)
+
+
+def _selected(folder: Path, options: dict[str, Any]) -> tuple[Selection, list[str]]:
+    """What a run folder says was selected, and the plugin files."""
+    try:
+        chosen = options["selection"]
+        lists = {name: tuple(chosen[name]) for name in ("backends", "methods", "shard")}
+        return Selection(**{**chosen, **lists}), list(options["files"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
 
 
 def plan_resume(folder: Path, limits: Limits) -> Session:
     """The session that goes on with a run folder, from the suite text and the selection that it keeps."""
     info = read_run(folder).info
     options = info.options
-    try:
-        chosen = options["selection"]
-        selection = Selection(
-            **{
-                **chosen,
-                "backends": tuple(chosen["backends"]),
-                "methods": tuple(chosen["methods"]),
-                "shard": tuple(chosen["shard"]),
-            }
-        )
-        files = list(options["files"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{folder}: run.json does not say what was selected ({error}); start a new run") from None
+    if "ab" in options:
+        raise RunError(f"{folder}: an ab; go on with it by `sparsebench ab --resume {folder}`")
+    selection, files = _selected(folder, options)
     loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
     registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Named here so that asking for help imports no format.
 COMPARISON_FORMATS = ("github", "html", "json", "latex", "markdown", "table")
-DUEL_FORMATS = ("json", "markdown", "table")
+DUEL_FORMATS = ("github", "json", "markdown", "table")
 
 
 def formats() -> list[str]:
@@ -45,8 +45,9 @@ def render_duels(duels: Sequence[Duel], format: str = "table") -> str:
     """What `ab` found as text in one of DUEL_FORMATS; ends in an end of line."""
     from sparsebench.report import _duels
 
-    _module(format, DUEL_FORMATS)
-    text: str = getattr(_duels, format)(duels)
+    module = _module(format, DUEL_FORMATS)
+    show = module.render_duels if format == "github" else getattr(_duels, format)
+    text: str = show(duels)
     return text
 
 

@@ -11,10 +11,10 @@ from sparsebench.report._grid import fit, grid
 from sparsebench.report._layout import Footnotes, axes_text, wrap
 from sparsebench.report._numbers import ms, percent, percent_span
 from sparsebench.runs.duel import Duel
-from sparsebench.runs.verdicts import ALPHA
+from sparsebench.runs.verdicts import ALPHA, FLOOR_NS
 
 ORDER = ("wrong", "failed", "slower", "faster", "inconclusive", "same")
-HEAD = ("case", "A", "B", "B against A", f"{100 * (1 - ALPHA):g} % interval", "blocks", "verdict")
+HEAD = ("case", "A", "B", "B against A", f"{100 * (1 - ALPHA):g} % interval", "margin", "blocks", "verdict")
 
 
 def table(duels: Sequence[Duel]) -> str:
@@ -45,7 +45,8 @@ def _heading(duels: Sequence[Duel]) -> list[str]:
     return [
         f"A: {duels[0].a} · B: {duels[0].b}",
         *wrap(
-            "B against A: its time over that of A, paired in rounds; above 0 is slower. Each case has its margin.",
+            "B against A: its time over that of A, paired in rounds; above 0 is slower. "
+            f"Margin: what counts as a change; no less than {FLOOR_NS / 1000:g} us.",
             indent=0,
         ),
     ]
@@ -62,6 +63,7 @@ def _rows(duels: Sequence[Duel], footnotes: Footnotes) -> list[list[str]]:
                 ms(duel.b_ms),
                 percent(judged.change) if judged else "",
                 percent_span(judged.low, judged.high) if judged else "",
+                f"{100 * judged.margin:.1f} %" if judged else "",
                 str(judged.blocks) if judged else "",
                 f"{duel.verdict} {footnotes.mark(duel.reason)}".strip(),
             ]

@@ -7,8 +7,10 @@ import io
 from collections.abc import Iterable
 
 from sparsebench.report._numbers import plain
+from sparsebench.runs.records import cell_key
 from sparsebench.runs.summary import Row, RunSummary
 
+OF_CELLS = ("op", "group", "tags", "version", "margin", "baseline")
 COLUMNS = (
     "variant", "status", "reason", "precision", "is_baseline", "is_best", "is_rough", "ms", "ms_low", "ms_high",
     "ratio", "ratio_low", "ratio_high", "peer", "peer_ratio", "useful_gflops", "dense_gflops", "ceiling_gflops",
@@ -22,16 +24,20 @@ def render(summary: RunSummary) -> str:
     axes = _keys(row.cell for row in summary.rows)
     splits = _keys(row.splits_ms for row in summary.rows)
     metrics = _keys(row.metrics for row in summary.rows)
+    infos = {cell_key(info.case, info.cell): info for info in summary.info.cells}
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["run", "case", "kind", "title", *axes, *COLUMNS, *(f"{s}_ms" for s in splits), *metrics, "notes"])
+    measured = [*COLUMNS, *(f"{split}_ms" for split in splits), *metrics, "notes"]
+    out.writerow(["run", "case", "kind", "title", *OF_CELLS, *axes, *measured])
     for row in summary.rows:
+        info = infos[cell_key(row.case, row.cell)]
         out.writerow(
             [
                 summary.info.id,
                 row.case,
                 row.kind,
                 row.title,
+                *(_text(getattr(info, column)) for column in OF_CELLS),
                 *(plain(row.cell[axis]) if axis in row.cell else "" for axis in axes),
                 *(_value(row, column) for column in COLUMNS),
                 *(row.splits_ms.get(split, "") for split in splits),
@@ -40,6 +46,10 @@ def render(summary: RunSummary) -> str:
             ]
         )
     return text.getvalue()
+
+
+def _text(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _value(row: Row, column: str) -> object:

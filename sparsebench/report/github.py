@@ -5,13 +5,18 @@ A summary may have 1 MiB, and a step 10 annotations of each level: what exceeds 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+from sparsebench.report._duels import markdown
 from sparsebench.report._layout import Footnotes, axes_text, loss_lines, where_and_when
 from sparsebench.report._numbers import percent, percent_span
 from sparsebench.report._verdicts import by_case, case_heading, change_table, counted, heading_lines
 from sparsebench.report.markdown import contest_rows, escaped, markdown_table
 from sparsebench.runs.compare import FAIL_ON, Change, Comparison
+from sparsebench.runs.duel import FAIL_ON as DUEL_FAIL_ON
+from sparsebench.runs.duel import Duel
 from sparsebench.runs.summary import Row, RunSummary
 
 QUIET = frozenset({"same", "unchanged", "anchor", "inconclusive", "not judged"})  # folded away
@@ -46,19 +51,41 @@ def render_comparison(comparison: Comparison) -> str:
     return "\n".join(_within(lines)) + "\n"
 
 
+def render_duels(duels: Sequence[Duel]) -> str:
+    """What `ab` found as a step summary: the verdicts counted, then the table."""
+    counts = Counter(duel.verdict for duel in duels)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return (
+        "\n".join(
+            _within([f"## sparsebench ab: {escaped(told or 'nothing compared')}", "", *markdown(duels).splitlines()])
+        )
+        + "\n"
+    )
+
+
 def workflow_commands(comparison: Comparison, fail_on: Collection[str] = FAIL_ON) -> list[str]:
     """Workflow commands: an error for every row that fails the job, a warning for what else got worse."""
     worse = [row for row in comparison.rows if row.verdict in FAIL_ON or row.verdict in fail_on]
-    errors = [row for row in worse if row.verdict in fail_on]
-    warnings = [row for row in worse if row.verdict not in fail_on]
+    return _by_level([(row.verdict, _title(row), _message(row)) for row in worse], fail_on)
+
+
+def duel_commands(duels: Sequence[Duel], fail_on: Collection[str] = DUEL_FAIL_ON) -> list[str]:
+    """The same of what `ab` found."""
+    worse = [duel for duel in duels if duel.verdict in DUEL_FAIL_ON or duel.verdict in fail_on]
+    return _by_level([(d.verdict, f"{d.verdict}: {d.b} in {d.case}", _duel_message(d)) for d in worse], fail_on)
+
+
+def _by_level(found: Sequence[tuple[str, str, str]], fail_on: Collection[str]) -> list[str]:
+    """Annotations of (verdict, title, message)."""
+    errors, warnings = ([each for each in found if (each[0] in fail_on) is fails] for fails in (True, False))
     return [*_commands("error", errors), *_commands("warning", warnings)]
 
 
-def _commands(level: str, rows: Sequence[Change]) -> list[str]:
-    shown = rows if len(rows) <= MOST else rows[: MOST - 1]
-    lines = [f"::{level} title={_property(_title(row))}::{_data(_message(row))}" for row in shown]
-    if len(rows) > len(shown):
-        lines.append(f"::{level} title=sparsebench::{_data(f'{len(rows) - len(shown)} more rows; see the summary')}")
+def _commands(level: str, found: Sequence[tuple[str, str, str]]) -> list[str]:
+    shown = found if len(found) <= MOST else found[: MOST - 1]
+    lines = [f"::{level} title={_property(title)}::{_data(message)}" for _, title, message in shown]
+    if len(found) > len(shown):
+        lines.append(f"::{level} title=sparsebench::{_data(f'{len(found) - len(shown)} more rows; see the summary')}")
     return lines
 
 
@@ -67,10 +94,20 @@ def _title(row: Change) -> str:
 
 
 def _message(row: Change) -> str:
-    change = percent(row.change)
-    interval = percent_span(row.low, row.high)
-    told = f"{change} time{f' ({interval})' if interval else ''}" if change else ""
-    return "; ".join(filter(None, (axes_text(row.cell), told, row.reason))) or row.title
+    return _told(row.cell, row.change, (row.low, row.high), row.reason) or row.title
+
+
+def _duel_message(duel: Duel) -> str:
+    judged = duel.judgement
+    if judged is None:
+        return _told(duel.cell, None, (None, None), duel.reason) or duel.title
+    return _told(duel.cell, judged.change, (judged.low, judged.high), f"against {duel.a}")
+
+
+def _told(cell: Mapping[str, Any], change: float | None, bounds: tuple[float | None, float | None], reason: str) -> str:
+    interval = percent_span(*bounds)
+    told = f"{percent(change)} time{f' ({interval})' if interval else ''}" if change is not None else ""
+    return "; ".join(filter(None, (axes_text(cell), told, reason)))
 
 
 def _data(text: str) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import msgspec
 
 from sparsebench.runs.blocks import block_ns, by_row, log_ratios
 from sparsebench.runs.records import RunInfo, Sample, cell_key
 from sparsebench.runs.stats import median
-from sparsebench.runs.store import Run
+from sparsebench.runs.store import SAMPLES, Run, read_run
 from sparsebench.runs.summary import status_of
+
+LARGE = 16 << 20  # bytes of samples that take longer to read than a process takes to start
 
 
 class Side(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +52,20 @@ def digest(run: Run) -> Digest:
             blocks = index.get((key, variant), {})
             sides.setdefault(key, {})[variant] = _side(blocks, baseline if anchored else {})
     return Digest(run.info, str(run.path), run.problems, sides)
+
+
+def digests_of(folders: Sequence[Path]) -> list[Digest]:
+    """The digests of run folders; of several large ones each in a process of its own, where there are cores."""
+    large = sum((folder / SAMPLES).stat().st_size > LARGE for folder in folders if (folder / SAMPLES).exists())
+    if large < 2 or len(os.sched_getaffinity(0)) < 2:
+        return [digest(read_run(folder)) for folder in folders]
+    with ProcessPoolExecutor(len(folders), get_context("fork")) as pool:
+        return list(pool.map(_digest_alone, folders))
+
+
+def _digest_alone(folder: Path) -> Digest:
+    gc.disable()  # the process ends with its answer
+    return digest(read_run(folder))
 
 
 def renamed(run: Digest, names: Mapping[str, str]) -> Digest:

@@ -137,18 +137,21 @@ def _missing_shards(info: RunInfo) -> list[str]:
 def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], run: RunInfo, roof: Roof | None) -> list[Row]:
     """The rows of one cell, compared with each other: the fastest, the best peer, the share of the ceiling."""
     variants = [*info.variants, *(v for v in found if v not in info.variants)]
-    rows = [_row(info, variant, found.get(variant, {}), found.get(info.baseline, {})) for variant in variants]
-    classes = {row.variant: run.precision.get(row.variant, "float32") for row in rows}
-    wanted = classes.get(info.baseline, "float32")
+    baseline = found.get(info.baseline, {})
+    anchored = status_of(baseline)[0] in TIMED
+    wanted = run.precision.get(info.baseline, "float32")
     rows = [
-        msgspec.structs.replace(r, precision=classes[r.variant], same_class=classes[r.variant] == wanted) for r in rows
+        _row(info, v, run.precision.get(v, "float32"), wanted, found.get(v, {}), baseline if anchored else {})
+        for v in variants
     ]
     best, peer = best_of(rows), best_of(row for row in rows if row.variant in run.peers and row.status == "ok")
     told = []
     for row in rows:
-        row = msgspec.structs.replace(row, is_best=row.variant == best, peer=peer or "", **_under(roof, row))
-        logs = log_ratios(found.get(peer or "", {}), found.get(row.variant, {})) if row.ms and not row.is_rough else {}
-        told.append(msgspec.structs.replace(row, peer_ratio=math.exp(median(logs.values()))) if logs else row)
+        more: dict[str, Any] = {"is_best": row.variant == best, **_under(roof, row)}
+        if peer and row.ms and not row.is_rough:
+            logs = log_ratios(found.get(peer, {}), found.get(row.variant, {}))
+            more["peer_ratio"] = math.exp(median(logs.values())) if logs else None
+        told.append(msgspec.structs.replace(row, peer=peer or "", **more))
     return told
 
 
@@ -186,8 +189,10 @@ def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
     return "ok", ""
 
 
-def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict[int, Sample]) -> Row:
-    """One row, before the rows of its cell are compared."""
+def _row(
+    info: CellInfo, variant: str, precision: str, wanted: str, blocks: dict[int, Sample], baseline: dict[int, Sample]
+) -> Row:
+    """One row, before the rows of its cell are compared; `baseline` is empty if it has no times."""
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
     judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
@@ -207,6 +212,8 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         status=status,
         reason=reason,
         is_baseline=variant == info.baseline,
+        precision=precision,
+        same_class=precision == wanted,
         is_rough=is_rough and bool(times),
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
         metrics=_metrics(status, judged),
@@ -220,7 +227,7 @@ def _row(info: CellInfo, variant: str, blocks: dict[int, Sample], baseline: dict
         rounds_dropped=sum(len(set(s.dropped)) for s in samples),
         notes=_notes(info, samples, status, len(times)),
         **_times(info, times),
-        **_ratios(log_ratios(baseline, blocks) if times and status_of(baseline)[0] in TIMED else {}),
+        **_ratios(log_ratios(baseline, blocks) if times else {}),
     )
 
 

@@ -27,11 +27,13 @@ class Crew:
         self.block = 0
         self.unfit: dict[tuple[str, str], Failure] = {}
         self.log: list[str] = []
+        self.requests: list[Mapping[str, Any]] = []
         self.asked: dict[tuple[str, str], int] = {}
 
     def ask(self, variant: str, request: Mapping[str, Any]) -> dict[str, Any]:
         what = request["do"]
         self.log.append(f"{what} {variant}")
+        self.requests.append(request)
         number = self.asked.get((variant, what), 0)
         self.asked[variant, what] = number + 1
         answer = self.script.get((variant, what), lambda _: usual(what, request))(number)
@@ -117,6 +119,29 @@ def test_the_places_that_are_written_down_are_those_of_the_log(run: Run) -> None
     rounds = [laps[i : i + 3] for i in range(0, len(laps), 3)]
     for name, sample in samples.items():
         assert sample.order == [order.index(name) for order in rounds]
+
+
+def test_what_ran_can_be_read(run: Run) -> None:
+    """The log of a cell, a word for each round; and the same rounds, but those discarded, from what is written down."""
+    crew = Crew()
+    samples = run(crew)
+    laps = crew.laps().replace(" ", "")
+    asked = "".join(line.split()[1] for line in crew.log if line.startswith("prepare"))
+    rounds = [laps[i : i + 3] for i in range(0, len(laps), 3)]
+    assert f"prepare {asked}, laps {' '.join(rounds)}" == "prepare acb, laps acb bac cba bca abc"
+    places = zip(*(samples[name].order for name in "abc"), strict=True)
+    written = ["".join(sorted("abc", key=dict(zip("abc", place, strict=True)).get)) for place in places]  # type: ignore[arg-type]
+    assert " ".join(written) == "bac cba bca abc"
+
+
+def test_only_the_first_block_examines_everything(run: Run) -> None:
+    seen = []
+    for number in (0, 1):
+        crew = Crew()
+        crew.block = number
+        run(crew)
+        seen.append({request["brief"] for request in crew.requests if request["do"] == "prepare"})
+    assert seen == [{False}, {True}]
 
 
 @pytest.mark.parametrize("status", ["wrong", "error", "crash", "timeout", "oom", "unsupported"])

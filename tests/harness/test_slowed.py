@@ -1,0 +1,62 @@
+"""A backend made slower by a known share: the same results, and that much more time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsebench.harness import slowed
+from sparsebench.oracle import make_oracle
+from sparsebench.problem import Problem
+from sparsebench.testing.honest import HonestKernel
+from sparsebench.verify import verify_kernel
+
+PROBLEM = Problem(op="linear", out_features=8, in_features=6, batch=4, sparsity=0.5)
+
+
+class Clock:
+    """Every look takes a nanosecond; a call of the kernel a million."""
+
+    now = 0
+
+    def perf_counter_ns(self) -> int:
+        self.now += 1
+        return self.now
+
+
+class Kernel:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def set_values(self, values: Any) -> None: ...
+
+    def forward(self, x: Any, bias: Any = None) -> Any:
+        self.clock.now += 1_000_000
+        return x
+
+    def backward(self, x: Any, grad_output: Any, needs: Any = (True, True)) -> Any:
+        self.clock.now += 2_000_000
+        return x, grad_output
+
+
+def test_every_call_takes_so_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(slowed, "time", clock)
+    kernel = slowed._SlowedKernel(Kernel(clock), 0.06)
+    assert kernel.forward("x") == "x"
+    assert clock.now == pytest.approx(1_060_000, abs=10)
+    assert kernel.backward("x", "g") == ("x", "g")
+    assert clock.now == pytest.approx(3 * 1_060_000, abs=20)
+
+
+def test_it_is_as_right_as_what_it_slows() -> None:
+    oracle = make_oracle(PROBLEM)
+    assert verify_kernel(slowed._SlowedKernel(HonestKernel(PROBLEM, oracle.weight), 0.06), oracle).ok
+
+
+def test_it_is_the_backend_that_was_named() -> None:
+    backend = slowed.Slowed(inner="cython", percent=6)
+    oracle = make_oracle(PROBLEM)
+    assert type(backend.bind(PROBLEM, oracle.weight).inner).__module__.endswith("_cython")
+    assert backend.unsupported(PROBLEM) is None
