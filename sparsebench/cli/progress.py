@@ -89,6 +89,9 @@ class Progress:
     def done(self, samples: Sequence[Sample]) -> None:
         """One more."""
         self.finished += 1
+        if self.finished > self.total:  # an `ab` that is not decided at the first look
+            self.total = self.finished
+            self.bar.update(self.task, total=self.total)
         if not self.live and time.monotonic() - self.said > SAY_SECONDS:
             self._say()
         self.bar.update(self.task, advance=1)

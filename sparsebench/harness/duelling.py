@@ -32,6 +32,11 @@ class DuelRunner(Runner):
         self.rows: Rows = by_row(writer.run.samples)
         super().__init__(plan, writer, listener, limits)
 
+    def _extent(self) -> tuple[int, int]:
+        """As far as the first look, which settles most cells; what is not settled goes on beyond."""
+        total = len(self.plan.cells) * min(self.looks[0], max(cell.case.blocks for cell in self.plan.cells))
+        return total, min(total, len({(key, block) for key, _, block in self.known}))
+
     def _missing(self, cell: Cell, number: int) -> list[str]:
         """Both variants, or none: one without the other is no pair."""
         missing = super()._missing(cell, number)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import PRODUCTS, TARGETS, Cell, expand, first_values
+from sparsebench.harness.expression import matches
 from sparsebench.harness.suite import Suite
 from sparsebench.problem import Problem
 from sparsebench.registry import Entry, Registry
@@ -200,26 +200,6 @@ def overridden(suite: Suite, selection: Selection) -> Suite:
         blocks = case.blocks if selection.blocks is None else selection.blocks
         cases.append(replace(case, axes=axes, parameters=parameters, blocks=blocks))
     return replace(suite, cases=tuple(cases))
-
-
-def matches(expression: str, cell: Cell) -> bool:
-    """'conv and not 0.99' style: words are looked for in the case's name, kind, tags and values; `or` binds least.
-
-    A word with "=" is an axis and its value, "threads=2"; without it the names of axes, which all cells share, say
-    nothing.
-    """
-    if not expression.strip():
-        return True
-    text = " ".join([cell.case.name, cell.kind, *cell.case.tags, *map(str, cell.axes.values())])
-    axes = " ".join(f"{key}={value}" for key, value in cell.axes.items())
-
-    def term(words: str) -> bool:
-        negated = words.startswith("not ")
-        word = words.removeprefix("not ").strip()
-        return (word in (axes if "=" in word else text)) != negated
-
-    choices = re.split(r"\s+or\s+", expression.strip())
-    return any(all(term(words.strip()) for words in re.split(r"\s+and\s+", choice)) for choice in choices)
 
 
 def _shard(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:

@@ -114,9 +114,7 @@ class Runner:
         barred = self.plan.barred_samples()
         self._write([s for s in barred if (cell_key(s.case, s.cell), s.variant) not in known])
         last = max(cell.case.blocks for cell in self.plan.cells)
-        todo = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks)}
-        left = {(cell.key, b) for cell in self.plan.cells for b in range(cell.case.blocks) if self._missing(cell, b)}
-        self.listener.begin(len(todo), len(todo) - len(left))
+        self.listener.begin(*self._extent())
         start = time.perf_counter_ns()
         with Spares() as spares:
             for number in range(last):
@@ -127,6 +125,11 @@ class Runner:
         self.spent["wall_ns"] = time.perf_counter_ns() - start
         for made in ("oracles", "trainings"):
             shutil.rmtree(self.writer.folder / made, ignore_errors=True)
+
+    def _extent(self) -> tuple[int, int]:
+        """How many (cell, block) pairs there are, and how many of them are there already."""
+        todo = [(cell, number) for cell in self.plan.cells for number in range(cell.case.blocks)]
+        return len(todo), sum(not self._missing(cell, number) for cell, number in todo)
 
     def _block(self, number: int, threads: int, cells: list[Cell], spares: Spares) -> None:
         preload = OPTIMIZER_IMPORTS if any(cell.kind not in ("kernel", "inference") for cell in cells) else ()

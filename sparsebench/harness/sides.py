@@ -16,7 +16,8 @@ from typing import Any
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import expand
 from sparsebench.harness.duelling import most_blocks
-from sparsebench.harness.plan import Plan, Selection, matches, overridden, parts_of
+from sparsebench.harness.expression import matches
+from sparsebench.harness.plan import Plan, Selection, overridden, parts_of
 from sparsebench.harness.revisions import built, file_at, is_revision
 from sparsebench.harness.suite import Suite
 from sparsebench.registry import Entry, Registry, load_registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -42,8 +43,9 @@ def json(duels: Sequence[Duel]) -> str:
 def _heading(duels: Sequence[Duel]) -> list[str]:
     if not duels:
         return ["no cell was compared"]
+    shared = axes_text(_shared(duels))
     return [
-        f"A: {duels[0].a} · B: {duels[0].b}",
+        " · ".join(filter(None, (f"A: {duels[0].a}", f"B: {duels[0].b}", shared))),
         *wrap(
             "B against A: its time over that of A, paired in rounds; above 0 is slower. "
             f"Margin: what counts as a change; no less than {FLOOR_NS / 1000:g} us.",
@@ -52,13 +54,21 @@ def _heading(duels: Sequence[Duel]) -> list[str]:
     ]
 
 
+def _shared(duels: Sequence[Duel]) -> dict[str, Any]:
+    """The axes that have one value in all cells, of several."""
+    if len(duels) < 2:
+        return {}
+    first = duels[0].cell
+    return {axis: first[axis] for axis in first if all(duel.cell.get(axis) == first[axis] for duel in duels)}
+
+
 def _rows(duels: Sequence[Duel], footnotes: Footnotes) -> list[list[str]]:
-    rows = [list(HEAD)]
+    rows, shared = [list(HEAD)], _shared(duels)
     for duel in sorted(duels, key=lambda each: ORDER.index(each.verdict)):
         judged = duel.judgement
         rows.append(
             [
-                f"{duel.case} {axes_text(duel.cell)}".strip(),
+                f"{duel.case} {axes_text({k: v for k, v in duel.cell.items() if k not in shared})}".strip(),
                 ms(duel.a_ms),
                 ms(duel.b_ms),
                 percent(judged.change) if judged else "",
@@ -76,5 +86,5 @@ def _ending(duels: Sequence[Duel]) -> list[str]:
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if verdict in counts)
     blocks, rounds = sum(d.blocks_dropped for d in duels), sum(d.rounds_dropped for d in duels)
     every = sum(d.rounds for d in duels)
-    lost = f"dropped because something else had the core: {rounds} of {every} rounds, {blocks} whole blocks"
+    lost = f"dropped because something else had the core: {rounds} of {every} rounds, {blocks} whole block{"s" * (blocks != 1)}"
     return wrap(f"verdicts: {told or 'none'}", indent=0) + wrap(lost, indent=0)
