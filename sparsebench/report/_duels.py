@@ -86,5 +86,6 @@ def _ending(duels: Sequence[Duel]) -> list[str]:
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if verdict in counts)
     blocks, rounds = sum(d.blocks_dropped for d in duels), sum(d.rounds_dropped for d in duels)
     every = sum(d.rounds for d in duels)
-    lost = f"dropped because something else had the core: {rounds} of {every} rounds, {blocks} whole block{"s" * (blocks != 1)}"
+    whole = f"{blocks} whole block{'s' if blocks != 1 else ''}"
+    lost = f"dropped because something else had the core: {rounds} of {every} rounds, {whole}"
     return wrap(f"verdicts: {told or 'none'}", indent=0) + wrap(lost, indent=0)
