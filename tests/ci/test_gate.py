@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -27,7 +28,8 @@ def workflow_step() -> str:
     found = re.search(r"<!-- workflow: begin -->\n```yaml\n(.*?)```\n<!-- workflow: end -->", PAGE, re.DOTALL)
     assert found
     lines = found.group(1).split("        run: |\n")[1].splitlines()
-    return "\n".join(line.removeprefix(" " * 10) for line in lines if line.startswith(" " * 10)) + "\n"
+    step = itertools.takewhile(lambda line: line.startswith(" " * 10), lines)
+    return "\n".join(line.removeprefix(" " * 10) for line in step) + "\n"
 
 
 def shell(script: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
