@@ -29,7 +29,7 @@ class DuelRunner(Runner):
         looks: Sequence[int] = LOOKS,
     ) -> None:
         self.looks = looks
-        self.rows: Rows = by_row(writer.run.samples)
+        self.rows: Rows[Sample] = by_row(writer.run.samples)
         super().__init__(plan, writer, listener, limits)
 
     def _extent(self) -> tuple[int, int]:

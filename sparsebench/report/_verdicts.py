@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sparsebench.report._grid import fit
@@ -14,6 +15,9 @@ ORDER = (
     "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",
     "inconclusive", "same", "unchanged", "anchor",
 )  # fmt: skip
+QUIET = frozenset({"same", "unchanged", "anchor", "inconclusive", "not judged"})  # no news
+LISTED = 2000  # rows that a terminal gets one by one; of more, the quiet ones are counted
+REASONS = 10  # by which those are counted
 ANCHORED = "change: head against base, each divided by the baseline of its own block; times are not so divided"
 HEAD = ("variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
 
@@ -22,12 +26,27 @@ def comparison_table(comparison: Comparison) -> str:
     """The comparison for a terminal, 100 columns wide."""
     lines = [line for text in heading_lines(comparison) for line in wrap(text, indent=0)]
     footnotes = Footnotes()
+    quiet = [row for row in comparison.rows if row.verdict in QUIET] if len(comparison.rows) > LISTED else []
     for case, rows in by_case(comparison).items():
-        lines += ["", *wrap(case_heading(case, rows), indent=0)]
-        full = change_table(rows, footnotes)
-        lines += fit([full, [[*row[:2], *row[4:]] for row in full]])
-    lines += ["", *footnotes.lines(), *wrap(counted(comparison), indent=0)]
+        listed = [row for row in rows if row.verdict not in QUIET] if quiet else rows
+        if listed:
+            lines += ["", *wrap(case_heading(case, rows), indent=0)]
+            full = change_table(listed, footnotes)
+            lines += fit([full, [[*row[:2], *row[4:]] for row in full]])
+    lines += ["", *footnotes.lines(), *_not_listed(quiet), *wrap(counted(comparison), indent=0)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _not_listed(rows: Sequence[Change]) -> list[str]:
+    """What a long comparison leaves out, counted by verdict and reason."""
+    if not rows:
+        return []
+    reasons = Counter(f"{row.verdict}: {row.reason}" if row.reason else row.verdict for row in rows).most_common()
+    told = [f"{count} {why}" for why, count in reasons[:REASONS]]
+    others = sum(count for _, count in reasons[REASONS:])
+    told += [f"{others} for other reasons"] if others else []
+    first = f"not listed, {len(rows)} of the rows (--format markdown or --save FILE.json has them all):"
+    return [*wrap(first, indent=0), *(line for text in told for line in wrap(text))]
 
 
 def heading_lines(comparison: Comparison) -> list[str]:

@@ -12,14 +12,13 @@ from typing import Any
 from sparsebench.report._duels import markdown
 from sparsebench.report._layout import Footnotes, axes_text, loss_lines, where_and_when
 from sparsebench.report._numbers import percent, percent_span
-from sparsebench.report._verdicts import by_case, case_heading, change_table, counted, heading_lines
+from sparsebench.report._verdicts import QUIET, by_case, case_heading, change_table, counted, heading_lines
 from sparsebench.report.markdown import contest_rows, escaped, markdown_table
 from sparsebench.runs.compare import FAIL_ON, Change, Comparison
 from sparsebench.runs.duel import FAIL_ON as DUEL_FAIL_ON
 from sparsebench.runs.duel import Duel
 from sparsebench.runs.summary import Row, RunSummary
 
-QUIET = frozenset({"same", "unchanged", "anchor", "inconclusive", "not judged"})  # folded away
 MOST = 10  # annotations of a level in one step: GitHub drops the others
 LIMIT = 900_000  # characters of a summary, of which GitHub takes 1 MiB
 FAILING = ("wrong", "crash", "timeout", "oom", "error")

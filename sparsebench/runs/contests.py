@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sparsebench.runs.records import CellInfo, cell_key
+from sparsebench.runs.records import CellInfo
 from sparsebench.runs.stats import geometric_mean
 
 if TYPE_CHECKING:
@@ -49,16 +49,14 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
         return self.standings[0].variant if self.standings else None
 
 
-def contests_of(cells: Sequence[CellInfo], rows: Iterable[Row]) -> tuple[Contest, ...]:
-    """One contest for every (kind, group, pass, threads, sparsity, baseline) of the plan, in its order."""
-    by_cell: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        by_cell.setdefault(cell_key(row.case, row.cell), {})[row.variant] = row
-    groups: dict[tuple[str, ...], list[CellInfo]] = {}
-    for info in cells:
+def contests_of(cells: Iterable[tuple[CellInfo, Sequence[Row]]]) -> tuple[Contest, ...]:
+    """One contest for every (kind, group, pass, threads, sparsity, baseline) of the cells, in their order."""
+    groups: dict[tuple[str, ...], list[tuple[CellInfo, Mapping[str, Row]]]] = {}
+    for info, rows in cells:
         axes = (str(info.cell.get(axis)) for axis in AXES)
-        groups.setdefault((info.kind, info.group or info.op, info.baseline, *axes), []).append(info)
-    return tuple(_contest(g, [by_cell[cell_key(i.case, i.cell)] for i in g]) for g in groups.values())
+        place = info.kind, info.group or info.op, info.baseline, *axes
+        groups.setdefault(place, []).append((info, {row.variant: row for row in rows}))
+    return tuple(_contest(*zip(*group, strict=True)) for group in groups.values())
 
 
 def _contest(group: Sequence[CellInfo], cells: Sequence[Mapping[str, Row]]) -> Contest:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import Rows, block_ns, by_row, log_ratios
-from sparsebench.runs.records import CellInfo, Sample, cell_key
+from sparsebench.runs.blocks import Rows, by_row, log_ratios, times_of
+from sparsebench.runs.records import CellInfo, Sample, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
 from sparsebench.runs.summary import FAILED, status_of
@@ -62,15 +62,15 @@ def duel(info: CellInfo, rows: Rows) -> Duel:
     )  # fmt: skip
 
 
-def pairs(a: dict[int, Sample], b: dict[int, Sample]) -> list[float]:
+def pairs(a: Mapping[int, Timing], b: Mapping[int, Timing]) -> list[float]:
     """log(time of B / time of A), a value for every block in which both have a time, in their order."""
     return [-value for value in log_ratios(a, b).values()]
 
 
-def time_of(side: dict[int, Sample]) -> float:
+def time_of(side: Mapping[int, Timing]) -> float:
     """Nanoseconds, the median over blocks; 0 if there are none."""
-    times = [ns for ns in map(block_ns, side.values()) if ns is not None]
-    return median(times) if times else 0.0
+    times = times_of(side)
+    return median(times.values()) if times else 0.0
 
 
 def worst(duels: Iterable[Duel], fail_on: frozenset[str]) -> int:

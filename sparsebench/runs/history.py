@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import msgspec
 from sparsebench.errors import RunError, UsageError, nearest
 from sparsebench.runs.blocks import by_row, log_ratios
 from sparsebench.runs.differences import fingerprint_differences
-from sparsebench.runs.records import CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.records import CellInfo, RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.steps import Step, steps
-from sparsebench.runs.store import INFO, read_info, read_run
+from sparsebench.runs.store import INFO, read_info, read_timings
 from sparsebench.runs.summary import status_of
 
 
@@ -161,7 +161,7 @@ def _alike(runs: Sequence[tuple[Path, RunInfo]], newest: RunInfo) -> tuple[list[
 
 def _add(points: Points, number: int, path: Path, versions: dict[str, CellInfo], notes: list[str]) -> Counter[str]:
     """Add one run to the points; how many of its cells are of another version."""
-    run = read_run(path)
+    run = read_timings(path)
     notes += [f"{path.name}: {problem}" for problem in run.problems]
     rows = by_row(sample for sample in run.samples if cell_key(sample.case, sample.cell) in versions)
     other: Counter[str] = Counter()
@@ -178,7 +178,7 @@ def _add(points: Points, number: int, path: Path, versions: dict[str, CellInfo],
     return other
 
 
-def _point(number: int, baseline: dict[int, Sample], blocks: dict[int, Sample]) -> Point:
+def _point(number: int, baseline: Mapping[int, Timing], blocks: Mapping[int, Timing]) -> Point:
     status = status_of(blocks)[0]
     values = log_ratios(baseline, blocks).values() if status == status_of(baseline)[0] == "ok" else ()
     if not values:

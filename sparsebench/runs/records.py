@@ -16,18 +16,24 @@ TIMED: frozenset[str] = frozenset({"ok", "contaminated"})
 SCORED: frozenset[str] = frozenset({"accuracy", "time-to-accuracy"})  # kinds of case that are compared by scores
 
 
-class Sample(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):  # no cycles: nothing for gc to look at
-    """What one variant did in one cell of one block. `t_ns` is there only when `status` is `ok` or `contaminated`."""
+class Timing(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):  # no cycles: nothing for gc to look at
+    """When and how long: the part of a sample that comparisons read."""
 
     case: str
     cell: dict[str, Any]  # axis -> value: sparsity, pass, threads, seed, …
     variant: str
     block: int
     status: Status
-    order: list[int] = []  # place of this variant in each round
     reason: str | None = None  # one sentence
     t_ns: list[float] = []  # wall nanoseconds of one repetition, a number for every round
     dropped: list[int] = []  # rounds that something else on the machine spoiled, for any variant: not to be used
+    session: int = 0  # how often the run had been resumed: rounds pair only within one session
+
+
+class Sample(Timing, kw_only=True, omit_defaults=True, gc=False):
+    """What one variant did in one cell of one block. `t_ns` is there only when `status` is `ok` or `contaminated`."""
+
+    order: list[int] = []  # place of this variant in each round
     loops: int = 0
     splits_ns: dict[str, float] = {}  # data, forward, backward, optimizer, mask: median over rounds
     metrics: dict[str, float] = {}  # accuracy, loss, …
@@ -36,7 +42,6 @@ class Sample(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):  # no 
     canary: list[float] = []  # ns of a fixed piece of work before and after
     steal: float = 0.0  # share of the block's time that the hypervisor took
     note: str = ""  # "channels-last", "printed 120 bytes", …
-    session: int = 0  # how often the run had been resumed: rounds pair only within one session
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from sparsebench.runs.blocks import block_ns, by_row, log_ratios
-from sparsebench.runs.records import RunInfo, Sample, cell_key
+from sparsebench.runs.blocks import by_row, log_ratios, times_of
+from sparsebench.runs.records import RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
-from sparsebench.runs.store import SAMPLES, Run, read_run
+from sparsebench.runs.store import SAMPLES, Timings, read_timings
 from sparsebench.runs.summary import status_of
 
 LARGE = 16 << 20  # bytes of samples that take longer to read than a process takes to start
@@ -40,7 +40,7 @@ class Digest:
     sides: Mapping[str, Mapping[str, Side]]
 
 
-def digest(run: Run) -> Digest:
+def digest(run: Timings) -> Digest:
     """All that is planned and has any sample; the run may be let go of, which is most of the memory."""
     index = by_row(run.samples)
     sides: dict[str, dict[str, Side]] = {}
@@ -58,14 +58,14 @@ def digests_of(folders: Sequence[Path]) -> list[Digest]:
     """The digests of run folders; of several large ones each in a process of its own, where there are cores."""
     large = sum((folder / SAMPLES).stat().st_size > LARGE for folder in folders if (folder / SAMPLES).exists())
     if large < 2 or len(os.sched_getaffinity(0)) < 2:
-        return [digest(read_run(folder)) for folder in folders]
+        return [digest(read_timings(folder)) for folder in folders]
     with ProcessPoolExecutor(len(folders), get_context("fork")) as pool:
         return list(pool.map(_digest_alone, folders))
 
 
 def _digest_alone(folder: Path) -> Digest:
     gc.disable()  # the process ends with its answer
-    return digest(read_run(folder))
+    return digest(read_timings(folder))
 
 
 def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
@@ -84,11 +84,10 @@ def _new(variants: Sequence[str], names: Mapping[str, str]) -> list[str]:
     return [v if names.get(v, v) in variants else names[v] for v in variants]
 
 
-def _side(blocks: dict[int, Sample], baseline: dict[int, Sample]) -> Side:
+def _side(blocks: Mapping[int, Timing], baseline: Mapping[int, Timing]) -> Side:
     """One (cell, variant) of one run; `baseline` is empty where it has no time to divide by."""
     status, reason = status_of(blocks)
     if status != "ok":
         return Side(status, reason)
-    times = [ns for ns in map(block_ns, blocks.values()) if ns is not None]
-    values = log_ratios(baseline, blocks).values() if blocks is not baseline else [0.0] * len(times)
-    return Side(status, reason, [-value for value in values], median(times))
+    values = log_ratios(baseline, blocks).values()
+    return Side(status, reason, [-value for value in values], median(times_of(blocks).values()))

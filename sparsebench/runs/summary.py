@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratios, loosened
+from sparsebench.runs.blocks import by_row, kept, log_ratios, loosened, times_of
 from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
-from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, cell_key
+from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, Timing, cell_key
 from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
 from sparsebench.runs.scores import Ranking, Score, rankings_of, scores_of
 from sparsebench.runs.stats import median
@@ -99,20 +99,19 @@ def summarize(run: Run) -> RunSummary:
     for (key, variant), blocks in by_row(run.samples).items():
         index.setdefault(key, {})[variant] = blocks
     ceilings = ceilings_of(run.info)
-    rows: list[Row] = []
+    cells: list[tuple[CellInfo, list[Row]]] = []
     planned: set[str] = set()
     for info in run.info.cells:
         key = cell_key(info.case, info.cell)
         planned.add(key)
-        rows += _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings))
-    stray = sorted(index.keys() - planned)
+        cells.append((info, _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings))))
+    rows = [row for _, of_cell in cells for row in of_cell]
     problems = [
         *run.problems,
         *_missing_shards(run.info),
-        *(f"{key}: samples of a cell that run.json does not plan, left out" for key in stray),
+        *(f"{key}: samples of a cell that run.json does not plan, left out" for key in sorted(index.keys() - planned)),
     ]
-    raced = [cell for cell in run.info.cells if cell.kind not in SCORED]
-    contests = contests_of(raced, [row for row in rows if row.kind not in SCORED])
+    contests = contests_of(pair for pair in cells if pair[0].kind not in SCORED)
     scores = scores_of(rows)
     return RunSummary(
         info=run.info,
@@ -147,11 +146,15 @@ def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], run: R
     best, peer = best_of(rows), best_of(row for row in rows if row.variant in run.peers and row.status == "ok")
     told = []
     for row in rows:
-        more: dict[str, Any] = {"is_best": row.variant == best, **_under(roof, row)}
+        more = _under(roof, row)
+        if row.variant == best:
+            more["is_best"] = True
+        if peer:
+            more["peer"] = peer
         if peer and row.ms and not row.is_rough:
             logs = log_ratios(found.get(peer, {}), found.get(row.variant, {}))
             more["peer_ratio"] = math.exp(median(logs.values())) if logs else None
-        told.append(msgspec.structs.replace(row, peer=peer or "", **more))
+        told.append(msgspec.structs.replace(row, **more) if more else row)
     return told
 
 
@@ -172,19 +175,18 @@ def best_of(rows: Iterable[Row]) -> str | None:
     return min(able, key=lambda row: row.ms or math.inf).variant if able else None
 
 
-def status_of(blocks: Mapping[int, Sample]) -> tuple[str, str]:
+def status_of(blocks: Mapping[int, Timing]) -> tuple[str, str]:
     """(status, reason) of a row: the worst of its blocks; `missing` if there are none."""
     if not blocks:
         return MISSING, "planned but never measured; --resume completes the run"
-    samples = [blocks[b] for b in sorted(blocks)]
-    found = {s.status for s in samples}
-    worst = next((status for status in WORST_FIRST if status in found), None)
+    found = {s.status for s in blocks.values()}
+    worst = None if found <= TIMED else next((status for status in WORST_FIRST if status in found), None)
     if worst:
-        bad = [s for s in samples if s.status == worst]
+        bad = [blocks[b] for b in sorted(blocks) if blocks[b].status == worst]
         reason = bad[0].reason or ""
-        partly = len(bad) < len(samples)
-        return worst, f"{reason} (in {len(bad)} of {len(samples)} blocks)".strip() if partly else reason
-    if not any(map(kept, samples)):
+        partly = len(bad) < len(blocks)
+        return worst, f"{reason} (in {len(bad)} of {len(blocks)} blocks)".strip() if partly else reason
+    if not any(map(kept, blocks.values())):
         return "contaminated", "other work on this machine spoiled every block; run again when it is quiet"
     return "ok", ""
 
@@ -195,14 +197,16 @@ def _row(
     """One row, before the rows of its cell are compared; `baseline` is empty if it has no times."""
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
+    good = times_of(blocks)
+    spoiled = sum(s.status in TIMED for s in samples) - len(good)  # timed, and no round to use
     judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
     if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
-    usable = [blocks[b] for b in sorted(blocks)]
+        good = times_of(blocks)
     is_rough = status == "contaminated"
     if is_rough and info.kind in SCORED:  # what was learnt does not depend on who else had the core
         status, reason = "ok", ""
-    times = [ns for ns in map(block_ns, usable) if ns is not None] if status in TIMED else []
+    times = list(good.values()) if status in TIMED else []
     return Row(
         case=info.case,
         kind=info.kind,
@@ -216,24 +220,24 @@ def _row(
         same_class=precision == wanted,
         is_rough=is_rough and bool(times),
         splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
-        metrics=_metrics(status, judged),
+        metrics=_medians(s.metrics for s in judged) if status in TIMED else {},
         rss_peak=max((s.rss_peak for s in judged), default=0),
-        max_rel_err=max((s.verify["max_rel_err"] for s in judged if "max_rel_err" in s.verify), default=None),
-        tolerance=max((s.verify["tolerance"] for s in judged if "tolerance" in s.verify), default=None),
+        max_rel_err=_largest("max_rel_err", judged),
+        tolerance=_largest("tolerance", judged),
         blocks=len(times),
         blocks_planned=info.blocks,
-        blocks_contaminated=_spoiled(samples),
+        blocks_contaminated=spoiled,
         rounds=sum(len(s.t_ns) for s in samples),
-        rounds_dropped=sum(len(set(s.dropped)) for s in samples),
-        notes=_notes(info, samples, status, len(times)),
+        rounds_dropped=sum(len(set(s.dropped)) for s in samples if s.dropped),
+        notes=_notes(info, samples, status, spoiled, len(times)),
         **_times(info, times),
         **_ratios(log_ratios(baseline, blocks) if times else {}),
     )
 
 
-def _spoiled(samples: Iterable[Sample]) -> int:
-    """Blocks that were timed and have no round to use."""
-    return sum(s.status in TIMED and not kept(s) for s in samples)
+def _largest(name: str, samples: Iterable[Sample]) -> float | None:
+    """Of a number that verification leaves."""
+    return max((s.verify[name] for s in samples if name in s.verify), default=None)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:
@@ -272,15 +276,9 @@ def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {key: median(values) for key, values in found.items()}
 
 
-def _metrics(status: str, samples: Iterable[Sample]) -> dict[str, float]:
-    """Medians over blocks of what was scored."""
-    return _medians(s.metrics for s in samples) if status in TIMED else {}
-
-
-def _notes(info: CellInfo, samples: list[Sample], status: str, timed: int) -> tuple[str, ...]:
+def _notes(info: CellInfo, samples: list[Sample], status: str, spoiled: int, timed: int) -> tuple[str, ...]:
     """What the workers noted, once each, and what is unusual about the blocks (of a rough row its status says that)."""
     notes = list(dict.fromkeys(part for s in samples if s.note for part in s.note.split("; ")))
-    spoiled = _spoiled(samples)
     if status == "ok" and spoiled > MAX_CONTAMINATED * len(samples):
         notes.append(f"lost {spoiled} of {len(samples)} blocks to other work: take the time as a hint")
     if timed and len(samples) < info.blocks:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sparsebench.errors import UsageError
-from sparsebench.report import COMPARISON_FORMATS, formats, render, render_comparison
+from sparsebench.report import COMPARISON_FORMATS, _verdicts, formats, render, render_comparison
 from sparsebench.runs.compare import compare_runs
 from sparsebench.runs.summary import summarize
 
@@ -109,6 +109,19 @@ def test_a_comparison_for_the_terminal(slower):
     assert "+4" in rows[0] or "+3" in rows[0]
     assert "  [1] by more than 3 margins" in text
     assert lines[-1] == "verdicts: 2 slower, 2 inconclusive, 2 anchor"
+
+
+def test_of_a_long_comparison_the_terminal_gets_the_news_and_counts_the_rest(slower, monkeypatch):
+    monkeypatch.setattr(_verdicts, "LISTED", 5)
+    text = render_comparison(slower)
+    rows = [line for line in text.splitlines() if line.startswith("0.")]
+    assert [" slower " in row for row in rows] == [True, True]
+    assert "not listed, 4 of the rows (--format markdown" in text
+    assert "  2 inconclusive: 5 and 5 blocks: verdicts need 10 a side (--blocks 10)\n" in text
+    assert "  2 anchor: the baseline is what the others are measured by\n" in text
+    assert text.endswith("verdicts: 2 slower, 2 inconclusive, 2 anchor\n")
+    monkeypatch.setattr(_verdicts, "REASONS", 1)
+    assert "  2 for other reasons\n" in render_comparison(slower)
 
 
 def test_a_comparison_in_markdown_and_json(slower):

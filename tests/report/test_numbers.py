@@ -1,6 +1,7 @@
 """Numbers are written one way everywhere."""
 
 import math
+import random
 
 import pytest
 
@@ -14,6 +15,16 @@ from sparsebench.report import _numbers as n
 )  # fmt: skip
 def test_three_digits(value, text):
     assert n.digits(value) == text
+
+
+def test_the_short_way_writes_what_the_long_way_writes():
+    """The long way: rounded, then cut at the places that the rounded number has."""
+    draw = random.Random(0)
+    for _ in range(5000):
+        value, count = 10 ** draw.uniform(-3.2, 2.2), draw.choice((3, 4))
+        rounded = float(f"{value:.{count - 1}e}")
+        places = max(0, count - 1 - math.floor(math.log10(rounded)))
+        assert n.digits(value, count) == f"{rounded:.{places}f}"
 
 
 def test_units_and_gaps():

@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 from sparsebench.errors import RunError
+from sparsebench.runs import sides
 from sparsebench.runs.blocks import kept
-from sparsebench.runs.records import Sample
-from sparsebench.runs.sides import digest
-from sparsebench.runs.store import RunWriter, finite, read_run
+from sparsebench.runs.records import Sample, Timing
+from sparsebench.runs.sides import digest, digests_of
+from sparsebench.runs.store import RunWriter, finite, read_run, read_timings
 
 replace = msgspec.structs.replace
 
@@ -75,15 +76,38 @@ def test_samples_of_a_cell_share_it_and_numbers_stay_what_they_are(tmp_path, run
 
 
 @pytest.mark.slow
+def test_times_alone_are_those_of_the_whole_run(stored):
+    folder, run = stored
+    (folder / "samples.jsonl").open("a").write(msgspec.json.encode(run.samples[0]).decode() + "\nnot JSON\n")
+    whole, times = read_run(folder), read_timings(folder)
+    assert (times.info, times.problems, times.path) == (whole.info, whole.problems, folder)
+    assert len(times.problems) == 2
+    assert len(times.samples) == len(whole.samples) == len(run.samples)
+    for name in Timing.__struct_fields__:
+        assert [getattr(s, name) for s in times.samples] == [getattr(s, name) for s in whole.samples]
+    assert digest(times).sides == digest(whole).sides
+
+
+def test_large_runs_are_read_in_processes_and_nothing_else_differs(stored, monkeypatch):
+    folders = [stored[0], stored[0]]
+    here = digests_of(folders)
+    monkeypatch.setattr(sides, "LARGE", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    read_here = []
+    monkeypatch.setattr(sides, "read_timings", lambda folder: read_here.append(folder) or read_timings(folder))
+    assert digests_of(folders) == here
+    assert read_here == [], "the children were to read them"
+
+
 def test_a_large_run_is_compared_in_little_memory(tmp_path, run_of, cells_of):
-    """150,000 samples, which 10,000 cells may have, take 210 MB while they are read and 30 MB of a comparison."""
+    """150,000 samples, which 10,000 cells may have, take 130 MB while they are read and 30 MB of a comparison."""
     cells = cells_of(sparsities=tuple(i / 1000 for i in range(500)))
     run = run_of(cells)
     with RunWriter.create(tmp_path / "run", run.info) as writer:
         writer.append(run.samples)
     tracemalloc.start()
     try:
-        got = read_run(tmp_path / "run")
+        got = read_timings(tmp_path / "run")
         condensed = digest(got)
         held, _ = tracemalloc.get_traced_memory()
         count = len(got.samples)
@@ -92,7 +116,7 @@ def test_a_large_run_is_compared_in_little_memory(tmp_path, run_of, cells_of):
     finally:
         tracemalloc.stop()
     assert count == 7500
-    assert held / count < 1900  # bytes; 1,400 here, 2,400 where every line keeps a cell and strings of its own
+    assert held / count < 1100  # bytes; 840 here, 1,800 where every line keeps a cell and strings of its own
     assert left / count < 400  # what a comparison keeps of a run: 200 here
     assert len(condensed.sides) == 500
 
