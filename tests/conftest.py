@@ -100,3 +100,27 @@ def cells_of() -> Callable[..., list[CellInfo]]:
 @pytest.fixture
 def run_of() -> Callable[..., Run]:
     return make_run
+
+
+class NoWorkers:
+    """In place of the crew of a block."""
+
+    def __init__(self, plan: Any, folder: Path, block: int, *rest: object, **named: object) -> None:
+        self.block, self.spent = block, {"timed_ns": 3, "checked_ns": 2}
+
+    def __enter__(self) -> NoWorkers:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., list[Sample]]], None]:
+    """Lets runs have no workers: what they would measure is what the function given says."""
+    from sparsebench.harness import runner
+
+    def instead(measure: Callable[..., list[Sample]]) -> None:
+        monkeypatch.setattr(runner, "Crew", NoWorkers)
+        monkeypatch.setattr(runner.one_block, "measure", measure)
+
+    return instead

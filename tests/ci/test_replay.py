@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from sparsebench.harness import runner
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.duelling import DuelRunner
 from sparsebench.harness.plan import Plan, Selection
@@ -28,19 +27,8 @@ from sparsebench.runs.store import RunWriter, read_run
 
 RECORDED = Path(__file__).parent / "recorded"
 SIDES = ("main:my_kernel.py", "my_kernel.py")
+Pretend = Callable[..., None]
 Blocks = list[dict[str, Sample]]  # of each, side -> sample
-
-
-class Crew:
-    """No worker at all."""
-
-    def __init__(self, plan: Plan, folder: Path, block: int, *_: Any, **__: Any) -> None:
-        self.block, self.spent = block, dict[str, int]()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 def recorded(plant: str) -> Blocks:
@@ -63,38 +51,33 @@ def plan() -> Plan:
     return duel_plan(parse_suite(text, "gate"), [side_of("cython"), side_of("cpp")], registry, Selection())
 
 
-def replay(monkeypatch: pytest.MonkeyPatch, plan: Plan, folder: Path, blocks: Blocks) -> int:
+def replay(pretend: Pretend, plan: Plan, folder: Path, blocks: Blocks) -> int:
     """The exit code of an `ab` that meets these blocks in this order, and again from the first if it needs more."""
 
-    def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+    def measure(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
         block = blocks[crew.block % len(blocks)]
         names = zip(variants, SIDES, strict=True)
         where = {"case": cell.case.name, "cell": dict(cell.axes), "block": crew.block, "session": session}
         return [msgspec.structs.replace(block[side], variant=name, **where) for name, side in names]
 
-    monkeypatch.setattr(runner, "Crew", Crew)
-    monkeypatch.setattr(runner.one_block, "measure", measure)
+    pretend(measure)
     with RunWriter.create(folder, new_info(plan, load_registry(), {})) as writer:
         DuelRunner(plan, writer, Silent()).run()
     return worst(duels_of(read_run(folder)), FAIL_ON)
 
 
 @pytest.mark.parametrize(("plant", "code"), [("slower", 1), ("wrong", 3), ("unchanged", 0)])
-def test_twenty_of_twenty_end_as_they_must(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plan: Plan, plant: str, code: int
-) -> None:
+def test_twenty_of_twenty_end_as_they_must(pretend: Pretend, tmp_path: Path, plan: Plan, plant: str, code: int) -> None:
     blocks = recorded(plant)
     ends = []
     for seed in range(20):
         order = random.Random(seed).sample(blocks, len(blocks))
-        ends.append(replay(monkeypatch, plan, tmp_path / str(seed), order))
+        ends.append(replay(pretend, plan, tmp_path / str(seed), order))
     assert ends == [code] * 20
 
 
-def test_the_recorded_ones_are_told_apart_by_their_samples(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plan: Plan
-) -> None:
+def test_the_recorded_ones_are_told_apart_by_their_samples(pretend: Pretend, tmp_path: Path, plan: Plan) -> None:
     """The twin: with the sides exchanged the slower one is faster, and passes."""
     first, second = SIDES
     turned = [{first: block[second], second: block[first]} for block in recorded("slower")]
-    assert replay(monkeypatch, plan, tmp_path / "turned", turned) == 0
+    assert replay(pretend, plan, tmp_path / "turned", turned) == 0

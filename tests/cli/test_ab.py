@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from sparsebench.harness import runner, session
+from sparsebench.harness import session
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.plan import Plan
 from sparsebench.runs.records import Sample
 
 Call = Callable[..., Any]
@@ -28,18 +27,6 @@ in_features = 6
 """
 
 
-class Crew:
-    """No worker at all."""
-
-    def __init__(self, plan: Plan, folder: Path, block: int, *_: Any, **__: Any) -> None:
-        self.block, self.spent = block, dict[str, int]()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
 class World:
     """B takes `factor` times as long as A; a block in `stops` is interrupted."""
 
@@ -47,7 +34,7 @@ class World:
     stops: frozenset[int] = frozenset()
     status: Any = "ok"
 
-    def measure(self, crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def measure(self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
         if crew.block in self.stops:
             raise KeyboardInterrupt
         draw, made = random.Random(crew.block), []
@@ -61,12 +48,11 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+def world(pretend: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     made = World()
     monkeypatch.setattr(session, "probe", lambda *_: None)
     monkeypatch.setattr(session, "measured_ceilings", lambda _: {})
-    monkeypatch.setattr(runner, "Crew", Crew)
-    monkeypatch.setattr(runner.one_block, "measure", made.measure)
+    pretend(made.measure)
     (tmp_path / "one.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     return made

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import pytest
-
-from sparsebench.harness import aa, runner
+from sparsebench.harness import aa
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.plan import Plan
 from sparsebench.registry import load_registry
 from sparsebench.runs.records import Sample
 
-
-class Crew:
-    """No worker at all."""
-
-    def __init__(self, plan: Plan, folder: Path, block: int, *_: Any, **__: Any) -> None:
-        self.block, self.spent = block, dict[str, int]()
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
+Pretend = Callable[..., None]
 
 
 class World:
@@ -36,7 +22,7 @@ class World:
         self.met: list[str] = []
         self.draw = random.Random(3)
 
-    def measure(self, crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def measure(self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
         if crew.block == 0:
             self.met.append(cell.case.name)
         made = []
@@ -49,16 +35,15 @@ class World:
         return made
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, world: World, comparisons: int) -> list[dict[str, Any]]:
+def measured(pretend: Pretend, world: World, comparisons: int) -> list[dict[str, Any]]:
     """What is known after each experiment."""
-    monkeypatch.setattr(runner, "Crew", Crew)
-    monkeypatch.setattr(runner.one_block, "measure", world.measure)
+    pretend(world.measure)
     return [dict(trust.facts()) for trust in aa.trials(comparisons, load_registry())]
 
 
-def test_equal_pairs_are_the_same_and_what_was_slowed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_pairs_are_the_same_and_what_was_slowed_is_found(pretend: Pretend) -> None:
     world = World()
-    *_, known = measured(monkeypatch, world, 12)
+    *_, known = measured(pretend, world, 12)
     assert (known["comparisons"], known["same"], known["false_alarms"]) == (12, 12, 0)
     assert (known["trials"], known["found_slower"], known["called_faster"], known["power"]) == (6, 6, 0, 1.0)
     low, high = known["false_alarm_interval"]
@@ -66,20 +51,20 @@ def test_equal_pairs_are_the_same_and_what_was_slowed_is_found(monkeypatch: pyte
     assert sum(name.endswith(aa.AGAIN) for name in world.met) == 12
 
 
-def test_every_case_has_its_turn_to_be_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_case_has_its_turn_to_be_slowed(pretend: Pretend) -> None:
     world = World()
-    measured(monkeypatch, world, 25)
+    measured(pretend, world, 25)
     slowed = [name for name in world.met if name.endswith(aa.SLOWER)]
     assert {slowed.count(f"{case}-{aa.SLOWER}") for case in aa.CASES} == {2}
 
 
-def test_what_is_found_where_nothing_is_counts_as_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> None:
     """The twin: a machine on which two equal things differ is told so."""
-    *_, known = measured(monkeypatch, World(again=1.08), 10)
+    *_, known = measured(pretend, World(again=1.08), 10)
     assert (known["false_alarms"], known["false_alarm_rate"]) == (10, 1.0)
-    *_, known = measured(monkeypatch, World(slower=0.9), 5)
+    *_, known = measured(pretend, World(slower=0.9), 5)
     assert (known["called_faster"], known["power"]) == (2, 0.0)
 
 
-def test_it_says_more_after_each_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [known["comparisons"] for known in measured(monkeypatch, World(), 12)] == [5, 10, 12]
+def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
+    assert [known["comparisons"] for known in measured(pretend, World(), 12)] == [5, 10, 12]

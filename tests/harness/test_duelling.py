@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from sparsebench.errors import UsageError
-from sparsebench.harness import runner
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.duelling import DuelRunner, most_blocks
-from sparsebench.harness.plan import Plan, Selection
+from sparsebench.harness.plan import Selection
 from sparsebench.harness.runner import new_info
 from sparsebench.harness.session import Silent
 from sparsebench.harness.sides import duel_plan, side_of
@@ -39,29 +38,18 @@ out_features = 6
 in_features = 8
 """
 NS = 5e6
+Pretend = Callable[..., None]
 Ratio = Callable[[Cell, int], float]  # time of B over time of A, in a cell and block
 
 
-class Crew:
-    """No worker at all."""
-
-    def __init__(self, plan: Plan, folder: Path, block: int, *_: Any, **__: Any) -> None:
-        self.block, self.spent = block, {"timed_ns": 1}
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
 def duel(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, ratio: Ratio, change: Callable[[Sample], Sample] = lambda s: s
+    pretend: Pretend, folder: Path, ratio: Ratio, change: Callable[[Sample], Sample] = lambda s: s
 ) -> tuple[dict[str, Duel], dict[str, list[int]]]:
     """What came out by case, and the blocks in which each was measured."""
     blocks: dict[str, list[int]] = {}
     draw = random.Random(0)
 
-    def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+    def measure(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
         blocks.setdefault(cell.case.name, []).append(crew.block)
         level, made = draw.lognormvariate(0, 0.2), []
         for name, factor in zip(variants, (1.0, ratio(cell, crew.block)), strict=True):
@@ -72,8 +60,7 @@ def duel(
             )  # fmt: skip
         return made
 
-    monkeypatch.setattr(runner, "Crew", Crew)
-    monkeypatch.setattr(runner.one_block, "measure", measure)
+    pretend(measure)
     registry = load_registry()
     plan = duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cython"), side_of("cpp")], registry, Selection())
     with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
@@ -81,55 +68,53 @@ def duel(
     return {each.case: each for each in duels_of(read_run(folder))}, blocks
 
 
-def test_what_is_clear_is_decided_at_the_first_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found, blocks = duel(monkeypatch, tmp_path / "run", lambda cell, _: 1.2 if cell.case.name == "one" else 1.0)
+def test_what_is_clear_is_decided_at_the_first_look(pretend: Pretend, tmp_path: Path) -> None:
+    found, blocks = duel(pretend, tmp_path / "run", lambda cell, _: 1.2 if cell.case.name == "one" else 1.0)
     assert {case: each.verdict for case, each in found.items()} == {"one": "slower", "other": "same"}
     assert {case: len(seen) for case, seen in blocks.items()} == {"one": 10, "other": 10}
     assert found["one"].judgement is not None and found["one"].judgement.change == pytest.approx(1.2, rel=0.01)
     assert worst(found.values(), frozenset({"slower"})) == 1 and worst(found.values(), frozenset()) == 0
 
 
-def test_what_is_not_goes_on_to_the_last_look_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_not_goes_on_to_the_last_look_alone(pretend: Pretend, tmp_path: Path) -> None:
     def torn(cell: Cell, block: int) -> float:
         return 1.0 if cell.case.name == "other" else (1.1 if block % 2 else 0.95)
 
-    found, blocks = duel(monkeypatch, tmp_path / "run", torn)
+    found, blocks = duel(pretend, tmp_path / "run", torn)
     assert found["one"].verdict == "inconclusive" and "reaches across" in found["one"].reason
     assert {case: len(seen) for case, seen in blocks.items()} == {"one": 30, "other": 10}
     assert worst(found.values(), frozenset({"inconclusive"})) == 5
 
 
-def test_blocks_that_are_lost_are_made_up_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_blocks_that_are_lost_are_made_up_for(pretend: Pretend, tmp_path: Path) -> None:
     def spoil(sample: Sample) -> Sample:
         sample.status = "contaminated" if sample.block < 4 else "ok"
         return sample
 
-    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.2, spoil)
+    found, blocks = duel(pretend, tmp_path / "run", lambda *_: 1.2, spoil)
     assert found["one"].verdict == "slower" and found["one"].blocks_dropped == 4
     assert len(blocks["one"]) == 14
 
 
-def test_a_machine_that_is_never_quiet_gets_no_verdict_and_an_end(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_machine_that_is_never_quiet_gets_no_verdict_and_an_end(pretend: Pretend, tmp_path: Path) -> None:
     def spoil(sample: Sample) -> Sample:
         sample.status = "contaminated"
         return sample
 
-    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.2, spoil)
+    found, blocks = duel(pretend, tmp_path / "run", lambda *_: 1.2, spoil)
     assert found["one"].verdict == "inconclusive" and len(blocks["one"]) < most_blocks()
 
 
 @pytest.mark.parametrize(("status", "verdict", "code"), [("wrong", "wrong", 3), ("crash", "failed", 4)])
 def test_what_fails_has_no_time_and_ends_its_cell(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: Any, verdict: str, code: int
+    pretend: Pretend, tmp_path: Path, status: Any, verdict: str, code: int
 ) -> None:
     def fail(sample: Sample) -> Sample:
         if sample.variant == "cpp" and sample.case == "one":
             sample.status, sample.t_ns, sample.reason = status, [], "no luck"
         return sample
 
-    found, blocks = duel(monkeypatch, tmp_path / "run", lambda *_: 1.0, fail)
+    found, blocks = duel(pretend, tmp_path / "run", lambda *_: 1.0, fail)
     assert (found["one"].verdict, found["other"].verdict) == (verdict, "same")
     assert "no luck" in found["one"].reason and len(blocks["one"]) == 1
     assert worst(found.values(), frozenset({"wrong", "failed"})) == code

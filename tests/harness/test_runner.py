@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sparsebench.harness import runner
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.runner import PATIENCE, Runner, new_info
@@ -61,19 +60,6 @@ class World:
         return samples
 
 
-class Crew:
-    """No workers at all."""
-
-    def __init__(self, plan: Plan, folder: Path, block: int, *rest: object, **named: object) -> None:
-        self.block, self.spent = block, {"timed_ns": 3, "checked_ns": 2}
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
 class Silent:
     """Counts what it is told."""
 
@@ -92,10 +78,9 @@ class Silent:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
+def world(pretend: Callable[..., None]) -> World:
     made = World()
-    monkeypatch.setattr(runner, "Crew", Crew)
-    monkeypatch.setattr(runner.one_block, "measure", made.measure)
+    pretend(made.measure)
     return made
 
 
