@@ -78,7 +78,7 @@ def spoiled_rounds(
 
     A variant that waits in *every* round while another mostly does not (it sleeps, or leaves threads idle) is measured
     by its own least wait: that is its nature, not the machine's. Waits are compared as shares of the wall time; a
-    sleeper's CPU time is too short to divide by.
+    sleeper's CPU time is too short to divide by. A round without a wall time (a clock that stood still) is spoiled too.
     """
     waits = {v: [w - c / threads for w, c in zip(wall_ns[v], cpu_ns[v], strict=True)] for v in wall_ns}
     share = 1 - 1 / SPOILED
@@ -87,7 +87,9 @@ def spoiled_rounds(
     rounds = min((len(each) for each in waits.values()), default=0)
     told = calm and rounds >= 3  # of fewer rounds nobody can tell what is a variant's nature
     nature = {v: max(0.0, min(waits[v], default=0.0)) if told else 0.0 for v in waits}
-    return [r for r in range(rounds) if any(waits[v][r] - nature[v] > allowed[v][r] for v in waits)]
+    return [
+        r for r in range(rounds) if any(wall_ns[v][r] <= 0 or waits[v][r] - nature[v] > allowed[v][r] for v in waits)
+    ]
 
 
 def _mostly(answers: Iterable[bool]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import truediv
 from typing import TypeVar
 
@@ -33,11 +33,16 @@ def kept(sample: Timing) -> list[float]:
     """Nanoseconds of one repetition in every round that counts; none unless the block is `ok`."""
     if sample.status != "ok":
         return []
-    times = sample.t_ns
-    if not sample.dropped and times and min(times) > 0:
-        return times  # as nearly always
-    dropped = set(sample.dropped)
-    return [t for i, t in enumerate(times) if i not in dropped and t > 0]
+    return _without(sample.t_ns, sample.dropped) if sample.dropped else sample.t_ns
+
+
+def _without(times: list[float], rounds: Collection[int]) -> list[float]:
+    return [t for i, t in enumerate(times) if i not in rounds]
+
+
+def timeless_rounds(sample: Timing) -> list[int]:
+    """Rounds in which a clock went backwards or stood still. Whoever makes or reads a sample drops them."""
+    return [i for i, t in enumerate(sample.t_ns) if t <= 0]
 
 
 def loosened(sample: T) -> T:
@@ -47,7 +52,7 @@ def loosened(sample: T) -> T:
     """
     if sample.status not in TIMED:
         return sample
-    dropped = sample.dropped if len(set(sample.dropped)) < len(sample.t_ns) else []
+    dropped = sample.dropped if len(set(sample.dropped)) < len(sample.t_ns) else timeless_rounds(sample)
     return msgspec.structs.replace(sample, status="ok", dropped=dropped)
 
 
@@ -71,23 +76,16 @@ def log_ratio(baseline: Timing, variant: Timing) -> float | None:
     mine, theirs = kept(baseline), kept(variant)
     if not mine or not theirs:
         return None
-    if baseline.session == variant.session and len(baseline.t_ns) == len(variant.t_ns):
-        if len(mine) == len(theirs) == len(baseline.t_ns):
-            return _median_log(map(truediv, mine, theirs))
+    if baseline.session != variant.session or len(baseline.t_ns) != len(variant.t_ns):
+        return math.log(median(mine) / median(theirs))
+    if baseline.dropped or variant.dropped:
         dropped = {*baseline.dropped, *variant.dropped}
-        pairs = enumerate(zip(baseline.t_ns, variant.t_ns, strict=True))
-        ratios = [b / v for i, (b, v) in pairs if i not in dropped and b > 0 and v > 0]
-        return _median_log(ratios) if ratios else None
-    return math.log(median(mine) / median(theirs))
-
-
-def _median_log(ratios: Iterable[float]) -> float:
-    """The median of the logarithms, of which only those in the middle are worked out."""
-    ordered = sorted(ratios)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return math.log(ordered[middle])
-    return math.log(ordered[middle - 1] * ordered[middle]) / 2
+        mine, theirs = _without(baseline.t_ns, dropped), _without(variant.t_ns, dropped)
+    ratios = sorted(map(truediv, mine, theirs))
+    middle = len(ratios) // 2
+    if len(ratios) % 2:
+        return math.log(ratios[middle])
+    return math.log(ratios[middle - 1] * ratios[middle]) / 2 if ratios else None
 
 
 def log_ratios(baseline: Mapping[int, Timing], variant: Mapping[int, Timing]) -> dict[int, float]:

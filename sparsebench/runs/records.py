@@ -26,7 +26,7 @@ class Timing(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):  # no 
     status: Status
     reason: str | None = None  # one sentence
     t_ns: list[float] = []  # wall nanoseconds of one repetition, a number for every round
-    dropped: list[int] = []  # rounds that something else on the machine spoiled, for any variant: not to be used
+    dropped: list[int] = []  # rounds not to be used: other work spoiled them for any variant, or a clock stood still
     session: int = 0  # how often the run had been resumed: rounds pair only within one session
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sparsebench.errors import RunError
+from sparsebench.runs.blocks import timeless_rounds
 from sparsebench.runs.records import SCHEMA, RunInfo, Sample, Timing, cell_key
 
 INFO, SAMPLES, LOCK = "run.json", "samples.jsonl", "lock"
@@ -118,7 +119,8 @@ def _read_samples(file: Path, kind: type[T]) -> tuple[list[T], list[str]]:
                 if first == number:
                     samples.append(sample)
                     if sample.t_ns and min(sample.t_ns) <= 0:
-                        backwards[sample.variant] += sum(t <= 0 for t in sample.t_ns)
+                        backwards[sample.variant] += len(timeless := timeless_rounds(sample))
+                        sample.dropped = sorted({*sample.dropped, *timeless})
                 else:
                     problems.append(
                         f"{file.name} line {number}: {sample.variant} in {key}, block {sample.block}, "

@@ -198,7 +198,7 @@ def _row(
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
     good = times_of(blocks)
-    spoiled = sum(s.status in TIMED for s in samples) - len(good)  # timed, and no round to use
+    spoiled = sum([s.status in TIMED for s in samples]) - len(good)  # timed, and no round to use
     judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
     if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
@@ -219,16 +219,16 @@ def _row(
         precision=precision,
         same_class=precision == wanted,
         is_rough=is_rough and bool(times),
-        splits_ms={k: v / 1e6 for k, v in _medians(s.splits_ns for s in judged).items()} if times else {},
-        metrics=_medians(s.metrics for s in judged) if status in TIMED else {},
-        rss_peak=max((s.rss_peak for s in judged), default=0),
+        splits_ms={k: v / 1e6 for k, v in _medians([s.splits_ns for s in judged]).items()} if times else {},
+        metrics=_medians([s.metrics for s in judged]) if status in TIMED else {},
+        rss_peak=max([s.rss_peak for s in judged], default=0),
         max_rel_err=_largest("max_rel_err", judged),
         tolerance=_largest("tolerance", judged),
         blocks=len(times),
         blocks_planned=info.blocks,
         blocks_contaminated=spoiled,
-        rounds=sum(len(s.t_ns) for s in samples),
-        rounds_dropped=sum(len(set(s.dropped)) for s in samples if s.dropped),
+        rounds=sum([len(s.t_ns) for s in samples]),
+        rounds_dropped=sum([len(set(s.dropped)) for s in samples if s.dropped]),
         notes=_notes(info, samples, status, spoiled, len(times)),
         **_times(info, times),
         **_ratios(log_ratios(baseline, blocks) if times else {}),
@@ -237,7 +237,7 @@ def _row(
 
 def _largest(name: str, samples: Iterable[Sample]) -> float | None:
     """Of a number that verification leaves."""
-    return max((s.verify[name] for s in samples if name in s.verify), default=None)
+    return max([s.verify[name] for s in samples if name in s.verify], default=None)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _ratios(logs: dict[int, float]) -> dict[str, Any]:
 def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Key -> median over the tables that have it, in the order keys first come."""
     found: dict[str, list[float]] = {}
-    for table in tables:
+    for table in filter(None, tables):
         for key, value in table.items():
             found.setdefault(key, []).append(value)
     return {key: median(values) for key, values in found.items()}

@@ -180,3 +180,7 @@ def test_a_third_of_the_rounds_may_not_be_lost(dropped: int, lost: bool) -> None
 
 def test_of_one_round_nobody_can_tell_a_variants_nature() -> None:
     assert policy.spoiled_rounds({"a": [100.0], "b": [200.0]}, {"a": [100.0], "b": [100.0]}, 1) == [0]
+
+
+def test_a_clock_that_stood_still_spoils_its_round() -> None:
+    assert policy.spoiled_rounds({"a": [5 * MS, 0, 5 * MS, -1.0]}, {"a": [5 * MS, 0, 5 * MS, -1.0]}, 1) == [1, 3]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratio, log_ratios, loosened
+from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratio, log_ratios, loosened, timeless_rounds
 from sparsebench.runs.records import Sample
 
 
@@ -17,7 +17,12 @@ def test_dropped_rounds_do_not_count():
     assert block_ns(sample([1.0, 2.0, 90.0, 3.0], dropped=[2])) == 2.0
     assert block_ns(sample([1.0, 2.0], dropped=[0, 1])) is None
     assert block_ns(sample([1.0, 2.0], status="contaminated")) is None
-    assert kept(sample([1.0, 0.0, 2.0])) == [1.0, 2.0]
+
+
+def test_rounds_without_a_time_are_found_and_never_used_however_loosely():
+    odd = sample([1.0, 0.0, 2.0, -3.0], dropped=[0, 1, 2, 3], status="contaminated")
+    assert timeless_rounds(odd) == [1, 3]
+    assert kept(loosened(odd)) == [1.0, 2.0]
 
 
 def test_a_spoiled_block_can_be_loosened():
