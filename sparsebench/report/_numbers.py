@@ -7,8 +7,8 @@ import math
 
 def digits(value: float, count: int = 3) -> str:
     """`count` significant digits without an exponent: 0.0123, 1.23, 12.3, 123, 1234."""
-    if count > 2 and 0.001 <= value < 99:  # nearly always, and faster; elsewhere "g" writes exponents or a last dot
-        return f"{value:#.{count}g}"
+    if count == 3 and 0.001 <= value < 1e15 and not 99 <= value < 100:  # as nearly always, and many times faster
+        return f"{value:#.3g}" if value < 99 else f"{value:.0f}"
     if not math.isfinite(value):
         return str(value)
     if value == 0:

@@ -130,8 +130,9 @@ def _matrix(panel: Panel, footnotes: Footnotes) -> list[str]:
             [_name(columns.values()), *(_entry(columns.get(c), footnotes, ranges) for c in panel.columns)]
             for columns in panel.rows.values()
         ]
-        return [head, *body, *_gflops(panel)]
+        return [head, *body, *last]
 
+    last = _gflops(panel)
     return fit([build(True), build(False)])
 
 
