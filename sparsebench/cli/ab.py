@@ -9,8 +9,9 @@ import click
 from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
 from sparsebench.errors import UsageError
 from sparsebench.report import DUEL_FORMATS
+from sparsebench.runs.duel import EXIT_CODES, FAIL_ON
 
-VERDICTS = ("wrong", "failed", "slower", "inconclusive")
+VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
 ENDINGS = {".md": "markdown", ".json": "json", ".txt": "table"}
 EPILOG = """\
 \b
@@ -23,7 +24,8 @@ Examples:
   sparsebench ab main:my_kernel.py my_kernel.py --save ab.md --format github     in a CI job
 
 \b
-Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower; 5 inconclusive.
+Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower or
+missing (A has the case and B does not); 5 inconclusive.
 
 Next: sparsebench doctor --aa 20
 """
@@ -39,7 +41,7 @@ Next: sparsebench doctor --aa 20
 @click.option(
     "--resume", metavar="RUN", help="Go on with an interrupted ab: a folder, a beginning of its name, latest."
 )
-@fail_on_option(VERDICTS, ("wrong", "failed", "slower"))
+@fail_on_option(VERDICTS, FAIL_ON)
 @click.option("--timeout", "seconds", type=click.FloatRange(min=0.1), help="Seconds a worker has for one answer.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder itself.")
 @save_option(ENDINGS)

@@ -30,7 +30,7 @@ Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower or missi
 5 inconclusive; 2 a run cannot be read. Verdicts need 10 blocks a side; with 5, only a
 slowdown of more than three margins is called.
 
-Next: sparsebench run suite-cpu --blocks 10
+Next: sparsebench run suite-cpu --blocks 12
 """
 
 
@@ -59,12 +59,13 @@ def _share(given: str, text: str) -> float:
 
 def _names(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
     """Old name -> new name of "cython=cython2"; an option of a name keeps its own "="."""
-    names = {}
+    names: dict[str, str] = {}
     for text in texts:
         old, equals, new = text.partition("=")
         if not (old and equals and new):
             raise UsageError(f"--rename {text}: write OLD=NEW, as in --rename cython=cython2")
-        names[old] = new
+        if names.setdefault(old, new) != new:
+            raise UsageError(f"--rename {text}: {old} is renamed to {names[old]} as well; give it one name")
     return names
 
 

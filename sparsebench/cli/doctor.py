@@ -64,20 +64,19 @@ Next: sparsebench run suite-smoke
     metavar="N",
     help="Compare kernels with themselves N times: are verdicts right here?",
 )
-def command(as_json: bool, aa: int | None) -> None:
+def command(as_json: bool, aa: int | None) -> int:
     """Say what this machine is: cores, instruction sets, memory, clock, libraries; what it can do at most,
     in multiply-adds and bytes per second; and what would make timings steadier, in order of effect.
     Changes nothing. Takes seconds: a process imports torch, another measures."""
     if aa is not None:
         from sparsebench.cli.doctor_aa import measure
 
-        measure(aa, as_json)
-        return
+        return measure(aa, as_json)
     known = facts(load_registry())
     known["advice"] = advise(known)
     if as_json:
         click.echo(json.dumps(known, indent=2))
-        return
+        return 0
     for title, keys in GROUPS.items():
         click.secho(title, bold=True)
         for key in keys:
@@ -87,6 +86,7 @@ def command(as_json: bool, aa: int | None) -> None:
     for line in known["advice"] or ["nothing: this machine is as quiet as it looks from here"]:
         click.echo(f"  - {line}")
     click.echo("\nNext: sparsebench run suite-smoke")
+    return 0
 
 
 def facts(registry: Registry) -> dict[str, Any]:

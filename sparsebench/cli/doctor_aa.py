@@ -11,8 +11,8 @@ import click
 from sparsebench.registry import load_registry
 
 
-def measure(comparisons: int, as_json: bool) -> None:
-    """Measure, saying how far it is, and print rates with their exact 95 % intervals."""
+def measure(comparisons: int, as_json: bool) -> int:
+    """Measure, saying how far it is, and print rates with their exact 95 % intervals; 4 if a comparison failed."""
     from sparsebench.cli.progress import interruptible
     from sparsebench.harness.aa import Trust, trials
 
@@ -21,14 +21,15 @@ def measure(comparisons: int, as_json: bool) -> None:
         with interruptible():
             for trust in trials(comparisons, load_registry()):
                 spent = time.monotonic() - began
-                left = spent / trust.comparisons * (comparisons - trust.comparisons)
-                click.echo(f"{trust.comparisons} of {comparisons} comparisons, {trust.false_alarms} false alarms; "
+                left = spent / trust.attempts * (comparisons - trust.attempts)
+                click.echo(f"{trust.attempts} of {comparisons} comparisons, {trust.false_alarms} false alarms; "
                            f"{spent / 60:.1f} min, about {left / 60:.0f} to go", err=True)  # fmt: skip
     except KeyboardInterrupt:
         click.echo("interrupted: what follows is of the experiments that ended", err=True)
     known = {**trust.facts(), "minutes": round((time.monotonic() - began) / 60, 2)}
     click.echo(json.dumps(known, indent=2) if as_json else _told(known))
     sys.stdout.flush()
+    return 4 if trust.failed else 0
 
 
 def _told(known: dict[str, object]) -> str:
@@ -43,7 +44,7 @@ def _told(known: dict[str, object]) -> str:
         f"took                        {known['minutes']} minutes, {known['blocks']} blocks",
     ]
     if known["failed"]:
-        lines.append(f"failed                      {known['failed']} comparisons")
+        lines.append(f"failed                      {known['failed']}, which say nothing: see `sparsebench check cpp`")
     return "\n".join([*lines, "\nNext: sparsebench ab A B"])
 
 

@@ -26,6 +26,7 @@ from sparsebench.runs.stats import binomial_interval
 from sparsebench.runs.store import RunWriter, read_run
 
 BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
+ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
 PLANTED = 2  # cells of an experiment that have it, in turn
 SUITE = """
@@ -56,9 +57,24 @@ class Trust:
     blocks: int = 0
 
     @property
-    def comparisons(self) -> int:
-        """Of a kernel with itself."""
+    def attempts(self) -> int:
+        """At comparing a kernel with itself."""
         return sum(self.equal.values())
+
+    @property
+    def comparisons(self) -> int:
+        """Of those, the ones that came to their end."""
+        return sum(self.equal[verdict] for verdict in ENDS)
+
+    @property
+    def failed(self) -> int:
+        """Pairs that were not compared, because one of the two failed or came out wrong."""
+        return self.attempts - self.comparisons + sum(self.slowed.values()) - self.trials
+
+    @property
+    def trials(self) -> int:
+        """Pairs of which one was slowed that came to their end."""
+        return sum(self.slowed[verdict] for verdict in ENDS)
 
     @property
     def false_alarms(self) -> int:
@@ -67,7 +83,7 @@ class Trust:
 
     def facts(self) -> dict[str, object]:
         """One flat object: counts, rates, and their exact 95 % intervals."""
-        trials, found = sum(self.slowed.values()), self.slowed["slower"]
+        trials, found = self.trials, self.slowed["slower"]
         return {
             "comparisons": self.comparisons,
             "false_alarms": self.false_alarms,
@@ -82,16 +98,16 @@ class Trust:
             "found_slower": found,
             "called_faster": self.slowed["faster"],
             "undecided": self.slowed["inconclusive"] + self.slowed["same"],
-            "failed": self.equal["failed"] + self.equal["wrong"] + self.slowed["failed"] + self.slowed["wrong"],
+            "failed": self.failed,
             "blocks": self.blocks,
         }
 
 
 def trials(comparisons: int, registry: Registry, limits: Limits | None = None) -> Iterator[Trust]:
-    """Experiments until a kernel was compared with itself so often; what is known after each."""
+    """Experiments until so often a kernel was to be compared with itself; what is known after each."""
     trust, number = Trust(), 0
-    while trust.comparisons < comparisons:
-        names = list(CASES)[: comparisons - trust.comparisons]
+    while trust.attempts < comparisons:
+        names = list(CASES)[: comparisons - trust.attempts]
         planted = [list(CASES)[(PLANTED * number + i) % len(CASES)] for i in range(PLANTED)]
         with tempfile.TemporaryDirectory() as folder:
             _experiment(_plan(names, planted, registry), registry, Path(folder) / "run", trust, limits)

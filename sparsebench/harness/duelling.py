@@ -12,7 +12,7 @@ from sparsebench.runs.blocks import Rows, by_row
 from sparsebench.runs.duel import pairs, time_of
 from sparsebench.runs.records import Sample
 from sparsebench.runs.store import RunWriter
-from sparsebench.runs.verdicts import LOOKS, look
+from sparsebench.runs.verdicts import LOOKS, settled
 
 DROPPED = 1.5  # times as many blocks as the last look needs: at most a third may be lost to other work
 
@@ -38,10 +38,12 @@ class DuelRunner(Runner):
         return total, min(total, len({(key, block) for key, _, block in self.known}))
 
     def _missing(self, cell: Cell, number: int) -> list[str]:
-        """Both variants, or none: one without the other is no pair."""
-        missing = super()._missing(cell, number)
-        both = self.plan.variants[cell.key]
-        return missing if len(self.plan.running(cell)) == len(both) and not self._decided(cell, number) else []
+        """Both variants, as one without the other is no pair; but B alone once, for nothing else proves it right."""
+        missing, able = super()._missing(cell, number), self.plan.running(cell)
+        a, b = self.plan.variants[cell.key]
+        if able == [a, b]:
+            return [] if self._decided(cell, number) else missing
+        return missing if able == [b] and number == 0 else []
 
     def _decided(self, cell: Cell, number: int) -> bool:
         """Whether a look at the blocks before this one has settled it; the same for a run that is resumed."""
@@ -52,8 +54,7 @@ class DuelRunner(Runner):
         values = pairs(a, b)
         if number - len(values) > (DROPPED - 1) * self.looks[-1]:  # the machine is not quiet enough to say anything
             return True
-        moments = [count for count in self.looks if count <= len(values)]
-        return any(look(values[:count], cell.case.margin, time_of(a), self.looks) for count in moments)
+        return settled(values, cell.case.margin, time_of(a), self.looks) is not None
 
     def _remember(self, sample: Sample) -> None:
         super()._remember(sample)

@@ -17,14 +17,34 @@ _OPERATORS = frozenset({"and", "or", "not", "(", ")"})
 def matches(expression: str, cell: Cell) -> bool:
     """Whether a cell is meant: words are looked for in the case's name, kind, tags and values.
 
-    A word with "=" is an axis and its value, "threads=2"; without it the names of axes, which all cells share, say
-    nothing. `not` binds most, then `and`, then `or`. Raises `UsageError` for what cannot be read.
+    A word with "=" is an axis and its whole value, "threads=1", which 16 threads are not; without it any part of a text
+    will do, and the names of axes, which all cells share, say nothing. `not` binds most, then `and`, then `or`. Raises
+    `UsageError` for what cannot be read.
     """
     if not expression.strip():
         return True
     text = " ".join([cell.case.name, cell.kind, *cell.case.tags, *map(str, cell.axes.values())])
-    axes = " ".join(f"{key}={value}" for key, value in cell.axes.items())
-    return _Reader(expression).read()(lambda word: word in (axes if "=" in word else text))
+    return _Reader(expression).read()(lambda word: _has(cell, word) if "=" in word else word in text)
+
+
+def _has(cell: Cell, word: str) -> bool:
+    """Whether an axis has that very value, "sparsity=0.9"; what stands behind the first "=" may hold another."""
+    axis, _, text = word.partition("=")
+    return axis in cell.axes and _is(cell.axes[axis], text)
+
+
+def _is(value: object, text: str) -> bool:
+    """Whether the text is how the value is written: forward, true, 3x3; a number in any way, 2 for 2.0, 1e-3."""
+    if isinstance(value, list | tuple):
+        return text == "x".join(map(str, value))
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    if not isinstance(value, int | float):
+        return text == str(value)
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
 
 
 class _Reader:

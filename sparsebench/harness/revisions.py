@@ -28,13 +28,13 @@ def is_revision(text: str) -> bool:
 
 def file_at(revision: str, file: str) -> Path:
     """The plugin file as it was at a revision, written beside others of its kind."""
-    commit = _commit(revision)
-    shown = _git("show", f"{commit}:./{file}")
+    found = commit(revision)
+    shown = _git("show", f"{found}:./{file}")
     if shown.returncode:
         raise UsageError(f"{revision}:{file}: {shown.stderr.strip() or 'git shows no such file'}")
     prefix = _git("rev-parse", "--show-prefix").stdout.strip()  # where we stand in the checkout: paths are relative
     place = hashlib.sha256(f"{prefix} {file}".encode()).hexdigest()[:12]
-    made = cache() / "files" / commit / place / Path(file).name
+    made = cache() / "files" / found / place / Path(file).name
     made.parent.mkdir(parents=True, exist_ok=True)
     made.write_text(shown.stdout)
     return made
@@ -42,16 +42,16 @@ def file_at(revision: str, file: str) -> Path:
 
 def built(revision: str) -> str:
     """The interpreter of an environment with this project as it was at a revision; built when it is not there."""
-    commit = _commit(revision)
+    found = commit(revision)
     top = _git("rev-parse", "--show-toplevel").stdout.strip()
-    if _git("cat-file", "-e", f"{commit}:{PROJECT}/__init__.py").returncode:
+    if _git("cat-file", "-e", f"{found}:{PROJECT}/__init__.py").returncode:
         raise UsageError(f"{revision}: {top} is no checkout of {PROJECT}; only its own backends can be compared so")
-    tag = f"{commit}-{sys.implementation.cache_tag}"
+    tag = f"{found}-{sys.implementation.cache_tag}"
     folder = cache() / "environments" / tag
     python = folder / "bin" / "python"
     if not (folder / MARK).exists():
         shutil.rmtree(folder, ignore_errors=True)
-        _build(commit, folder, python)
+        _build(found, folder, python)
     return str(python)
 
 
@@ -81,7 +81,8 @@ def _build(commit: str, folder: Path, python: Path) -> None:
     (folder / MARK).write_text(commit)
 
 
-def _commit(revision: str) -> str:
+def commit(revision: str) -> str:
+    """The commit that a name stands for now."""
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found.returncode:
         raise UsageError(f"{revision!r} is no revision that git knows here")

@@ -89,7 +89,8 @@ def check_resumable(old: RunInfo, new: RunInfo) -> None:
         "the plugins": ([(p.name, p.sha256) for p in old.plugins], [(p.name, p.sha256) for p in new.plugins]),
         "sparsebench's own code": (old.code, new.code),
         "this machine's fingerprint": (old.host["fingerprint"], new.host["fingerprint"]),
-        "the selection": (old.options, new.options),
+        "the files or revisions compared": (old.options.get("code"), new.options.get("code")),
+        "the selection": tuple({**info.options, "code": None} for info in (old, new)),
     }
     changed = [name for name, (before, now) in fields.items() if before != now]
     if changed:

@@ -128,6 +128,7 @@ def _duel_session(suite: Suite, a: str, b: str, selection: Selection, limits: Li
     plan = duel_plan(suite, sides, registry, selection)
     probe(plan, limits)
     options = {"ab": [a, b], "selection": _plain(selection), "files": [side.file for side in sides if side.file]}
+    options["code"] = [side.code for side in sides]
     return Session(plan, registry, options, limits, folder)
 
 

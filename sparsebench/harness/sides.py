@@ -8,6 +8,7 @@ v1.2:cpp             this project's own backend as it was at a revision, built i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from sparsebench.harness.cells import expand
 from sparsebench.harness.duelling import most_blocks
 from sparsebench.harness.expression import matches
 from sparsebench.harness.plan import Plan, Selection, overridden, parts_of
-from sparsebench.harness.revisions import built, file_at, is_revision
+from sparsebench.harness.revisions import built, commit, file_at, is_revision
 from sparsebench.harness.suite import Suite
 from sparsebench.registry import Entry, Registry, load_registry
 from sparsebench.runs.verdicts import LOOKS
@@ -34,6 +35,7 @@ class Side:
     threads: int | None = None
     python: str = ""
     file: str = ""  # the plugin file it came from
+    code: str = ""  # of a file its SHA-256, of a revision of this project its commit
     registry: Registry | None = None
 
 
@@ -49,7 +51,7 @@ def side_of(text: str) -> Side:
         earlier, _, file = revision.rpartition(":")
         side = _of_file(file_at(earlier, file) if earlier else Path(revision), f"{rest}{options}")
     elif revision and revision not in _distributions() and is_revision(revision):
-        side = replace(_of_registry(f"{rest}{options}", load_registry()), python=built(revision))
+        side = replace(_of_registry(f"{rest}{options}", load_registry()), python=built(revision), code=commit(revision))
     else:
         side = _of_registry(f"{name}{options}", load_registry())
     told = f"{text}@threads={threads}" if threads else text
@@ -110,7 +112,8 @@ def _of_file(path: Path, name: str) -> Side:
         reason = next((p.error for p in registry.plugins if p.status != "ok" and p.error), "")
         what = f"it has {', '.join(mine)}; write {path}:NAME" if mine else f"it has no backend. {reason}".strip()
         raise UsageError(f"{path}: {what}")
-    return replace(_of_registry(f"{wanted or mine[0]}{at}{options}", registry), file=full)
+    code = hashlib.sha256(path.read_bytes()).hexdigest()
+    return replace(_of_registry(f"{wanted or mine[0]}{at}{options}", registry), file=full, code=code)
 
 
 def _of_registry(name: str, registry: Registry) -> Side:

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.report._grid import fit, grid
+from sparsebench.report._grid import fit
 from sparsebench.report._layout import Footnotes, axes_text, wrap
 from sparsebench.report._numbers import ms, percent, percent_span
+from sparsebench.report.markdown import escaped, markdown_table
 from sparsebench.runs.duel import Duel
 from sparsebench.runs.verdicts import ALPHA, FLOOR_NS
 
-ORDER = ("wrong", "failed", "slower", "faster", "inconclusive", "same")
+ORDER = ("wrong", "failed", "missing", "slower", "faster", "fixed", "new", "inconclusive", "same")
 HEAD = ("case", "A", "B", "B against A", f"{100 * (1 - ALPHA):g} % interval", "margin", "blocks", "verdict")
 
 
@@ -28,10 +29,11 @@ def table(duels: Sequence[Duel]) -> str:
 
 
 def markdown(duels: Sequence[Duel]) -> str:
-    """The same for a page or a pull request."""
+    """The same for a page or a pull request; a reason is other people's text, and may hold bars and HTML."""
     footnotes = Footnotes()
-    rows = grid(_rows(duels, footnotes), "pipe")
-    lines = [*_heading(duels), "", *rows, "", *footnotes.lines(), "", *_ending(duels)]
+    rows = markdown_table(_rows(duels, footnotes))
+    notes = [f"- {escaped(text.strip())}" for text in footnotes.lines(10_000)]
+    lines = [*map(escaped, _heading(duels)), "", *rows, "", *([*notes, ""] if notes else []), *_ending(duels)]
     return "\n".join(lines) + "\n"
 
 

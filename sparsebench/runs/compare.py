@@ -28,6 +28,7 @@ Verdict = Literal[
 FULL_BLOCKS = 10  # a side, for all verdicts
 FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
 FEW_MARGINS = 3
+ADVICE = f"verdicts need {FULL_BLOCKS} good ones a side (--blocks {FULL_BLOCKS + 2}, as some may be lost)"
 EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))
 FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
 NOTHING = Side(MISSING, "")  # of a row that one run does not have
@@ -202,9 +203,8 @@ def _judge_few(base: Sequence[float], head: Sequence[float], margins: float, flo
         if median(head) - median(base) > max(margins, floor):
             return "slower", f"by more than {FEW_MARGINS} margins, in every block"
         least = f"{FEW_MARGINS} margins" if margins >= floor else f"{FLOOR_NS / 1000:g} us"
-        return "inconclusive", f"slower in every block, but by less than {least}; run both with {FULL_BLOCKS} blocks"
-    blocks = f"{len(base)} and {len(head)} blocks"
-    return "inconclusive", f"{blocks}: verdicts need {FULL_BLOCKS} a side (--blocks {FULL_BLOCKS})"
+        return "inconclusive", f"slower in every block, but by less than {least}; {ADVICE}"
+    return "inconclusive", f"{len(base)} and {len(head)} blocks: {ADVICE}"
 
 
 def _status_verdict(base: Side, head: Side) -> tuple[Verdict, str]:

@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 
 from sparsebench.runs.blocks import Rows, by_row, log_ratios, times_of
-from sparsebench.runs.records import CellInfo, Sample, Timing, cell_key
+from sparsebench.runs.records import TIMED, CellInfo, Sample, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
 from sparsebench.runs.summary import FAILED, status_of
-from sparsebench.runs.verdicts import LOOKS, Judgement, judge_pairs
+from sparsebench.runs.verdicts import LOOKS, Judgement, judge_pairs, settled
 
-EXIT_CODES = (("wrong", 3), ("failed", 4), ("slower", 1), ("inconclusive", 5))  # gravest first
-FAIL_ON = frozenset({"wrong", "failed", "slower"})
+EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))  # gravest first
+FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
+BARRED = frozenset({"unsupported", "skipped"})  # it was never asked
 
 
 class Duel(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +27,7 @@ class Duel(msgspec.Struct, frozen=True, kw_only=True):
     cell: dict[str, Any]
     a: str
     b: str
-    verdict: str  # faster, slower, same, inconclusive, wrong, failed
+    verdict: str  # faster, slower, same, inconclusive; of B alone: wrong, failed, missing, fixed, new
     reason: str = ""
     a_ms: float | None = None
     b_ms: float | None = None
@@ -50,16 +51,22 @@ def duel(info: CellInfo, rows: Rows) -> Duel:
     values, ns = pairs(*sides), time_of(sides[0])
     both = [sample for side in sides for sample in side.values()]
     verdict, reason = _standing(a, b, sides)
-    judged = judge_pairs(values, info.margin, ns) if values and not verdict else None
+    judged = _judged(values, info.margin, ns) if values and not verdict else None
     times = [time_of(side) / 1e6 or None for side in sides]
     return Duel(
         case=info.case, title=info.title, cell=info.cell, a=a, b=b, judgement=judged, reason=reason or _why(judged),
-        verdict=verdict or (judged.call if judged and judged.blocks >= LOOKS[0] else "inconclusive"),
+        verdict=verdict or (judged.call if judged else "inconclusive"),
         a_ms=times[0], b_ms=times[1],
         blocks_dropped=len({s.block for s in both if s.status == "contaminated"}),
         rounds_dropped=sum(len(s.dropped) for s in sides[0].values()),
         rounds=sum(len(s.t_ns) for s in sides[0].values()),
     )  # fmt: skip
+
+
+def _judged(values: Sequence[float], margin: float, ns: float) -> Judgement:
+    """What the looks came to; before they come to anything, what is known so far, as no verdict."""
+    judged = settled(values, margin, ns)
+    return judged or msgspec.structs.replace(judge_pairs(values, margin, ns), call="inconclusive")
 
 
 def pairs(a: Mapping[int, Timing], b: Mapping[int, Timing]) -> list[float]:
@@ -80,15 +87,20 @@ def worst(duels: Iterable[Duel], fail_on: frozenset[str]) -> int:
 
 
 def _standing(a: str, b: str, sides: Sequence[dict[int, Sample]]) -> tuple[str, str]:
-    """What keeps the two from being compared, and why; nothing if both have times."""
-    for name, side in ((b, sides[1]), (a, sides[0])):
-        status, reason = status_of(side)
-        told = f"{name}: {status}" + (f": {reason}" if reason else "")
-        if status == "wrong" or status in FAILED:
-            return ("wrong" if status == "wrong" else "failed"), told
-        if status not in ("ok", "contaminated"):
-            return "inconclusive", told
-    return "", ""
+    """(verdict, reason) where there is nothing to time one against the other; nothing if both have times.
+
+    What B lacks counts against it; what A lacked, B has mended or brought.
+    """
+    (was, why), (now, reason) = (status_of(side) for side in sides)
+    told = f"{b}: {now}" + (f": {reason}" if reason else "")
+    if now == "wrong" or now in FAILED:
+        return ("wrong" if now == "wrong" else "failed"), told
+    if now in BARRED:
+        return ("inconclusive" if was in BARRED or was in FAILED or was == "wrong" else "missing"), told
+    if was == "wrong" or was in FAILED or was in BARRED:
+        verdict = "new" if was in BARRED else "fixed"
+        return (verdict if now in TIMED else "inconclusive"), f"{a}: {was}" + (f": {why}" if why else "")
+    return ("inconclusive", told) if now not in TIMED else ("", "")
 
 
 def _why(judged: Judgement | None) -> str:

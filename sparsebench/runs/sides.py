@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from sparsebench.errors import UsageError
 from sparsebench.runs.blocks import by_row, log_ratios, times_of
 from sparsebench.runs.records import RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
@@ -19,6 +20,7 @@ from sparsebench.runs.store import SAMPLES, Timings, read_timings
 from sparsebench.runs.summary import status_of
 
 LARGE = 16 << 20  # bytes of samples that take longer to read than a process takes to start
+MOST_NAMED = 5  # of what is not planned; a folder that holds two runs would name every row
 
 
 class Side(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +43,7 @@ class Digest:
 
 
 def digest(run: Timings) -> Digest:
-    """All that is planned and has any sample; the run may be let go of, which is most of the memory."""
+    """All that is planned, and by name what is not; the run may be let go of, which is most of the memory."""
     index = by_row(run.samples)
     sides: dict[str, dict[str, Side]] = {}
     for info in run.info.cells:
@@ -51,7 +53,25 @@ def digest(run: Timings) -> Digest:
         for variant in info.variants:
             blocks = index.get((key, variant), {})
             sides.setdefault(key, {})[variant] = _side(blocks, baseline if anchored else {})
-    return Digest(run.info, str(run.path), run.problems, sides)
+    return Digest(run.info, str(run.path), (*run.problems, *_unplanned(run.info, index.keys())), sides)
+
+
+def _unplanned(info: RunInfo, found: Collection[tuple[str, str]]) -> list[str]:
+    """What has samples, as (cell key, variant), and no place in the plan: nothing is compared of it, so it is said."""
+    planned = {cell_key(each.case, each.cell): {each.baseline, *each.variants} for each in info.cells}
+    cells = sorted({key for key, _ in found} - planned.keys())
+    rows = sorted((key, variant) for key, variant in found if key in planned and variant not in planned[key])
+    return [
+        *_few([f"{key}: samples of a cell that run.json does not plan, left out" for key in cells], "cell"),
+        *_few([f"{key}: samples of {name}, which run.json does not plan there, left out" for key, name in rows], "row"),
+    ]
+
+
+def _few(lines: list[str], what: str) -> list[str]:
+    """The first lines, and how many more there are."""
+    more = len(lines) - MOST_NAMED
+    told = f"samples of {more} more {what}{'s' if more > 1 else ''} that run.json does not plan, left out"
+    return [*lines[:MOST_NAMED], *([told] if more > 0 else [])]
 
 
 def digests_of(folders: Sequence[Path]) -> list[Digest]:
@@ -69,19 +89,32 @@ def _digest_alone(folder: Path) -> Digest:
 
 
 def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
-    """The run as if the variants had had their new names then; what has the new name already keeps it."""
+    """The run as if the variants had had their new names then; all change at once, so that two may swap theirs.
+
+    Raises `UsageError` where two would come to have one name: one of them would be gone without a word.
+    """
+    had = {name for cell in run.info.cells for name in (cell.baseline, *cell.variants)}
+    givers: dict[str, str] = {}
+    for old, new in names.items():
+        other = givers.setdefault(new, old)
+        if other != old:
+            raise UsageError(f"--rename {old}={new}: {other} is renamed to {new} as well; give each a name of its own")
+        if new in had and new not in names:
+            raise UsageError(
+                f"--rename {old}={new}: {run.path} has a variant {new} already; leave it out, or rename {new} too"
+            )
     cells = [
         msgspec.structs.replace(
-            cell, variants=_new(cell.variants, names), baseline=_new([cell.baseline, *cell.variants], names)[0]
+            cell, variants=_new(cell.variants, names), baseline=names.get(cell.baseline, cell.baseline)
         )
         for cell in run.info.cells
     ]
-    sides = {key: dict(zip(_new([*found], names), found.values(), strict=True)) for key, found in run.sides.items()}
+    sides = {key: dict(zip(_new(found, names), found.values(), strict=True)) for key, found in run.sides.items()}
     return replace(run, info=msgspec.structs.replace(run.info, cells=cells), sides=sides)
 
 
-def _new(variants: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    return [v if names.get(v, v) in variants else names[v] for v in variants]
+def _new(variants: Collection[str], names: Mapping[str, str]) -> list[str]:
+    return [names.get(variant, variant) for variant in variants]
 
 
 def _side(blocks: Mapping[int, Timing], baseline: Mapping[int, Timing]) -> Side:

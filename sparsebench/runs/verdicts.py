@@ -67,3 +67,12 @@ def look(values: Sequence[float], margin: float, ns: float, looks: Sequence[int]
         return None
     judged = judge_pairs(values, margin, ns)
     return judged if judged.call != "inconclusive" or len(values) >= looks[-1] else None
+
+
+def settled(values: Sequence[float], margin: float, ns: float, looks: Sequence[int] = LOOKS) -> Judgement | None:
+    """What looking at ever more of the values came to: the first decision, or the verdict of the last look.
+
+    None: they are too few for that; go on.
+    """
+    moments = (look(values[:count], margin, ns, looks) for count in looks if count <= len(values))
+    return next((judged for judged in moments if judged is not None), None)

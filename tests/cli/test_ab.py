@@ -26,6 +26,13 @@ out_features = 8
 in_features = 6
 """
 
+KERNEL = """
+from sparsebench.plugin import BackendSpec, hookimpl
+@hookimpl
+def sparsebench_backends():
+    return [BackendSpec(name="mine", summary="one", load="a:B", ops=("linear",))]
+"""
+
 
 class World:
     """B takes `factor` times as long as A; a block in `stops` is interrupted."""
@@ -107,6 +114,19 @@ def test_an_interrupted_one_goes_on_where_it_was(call: Call, world: World) -> No
     assert (code, "1 slower" in out) == (1, True), out
     blocks = [json.loads(line)["block"] for line in Path("run/samples.jsonl").read_text().splitlines()]
     assert sorted(blocks) == sorted([*range(10)] * 2), "none twice"
+
+
+def test_one_whose_file_was_edited_is_not_gone_on_with(call: Call, world: World, tmp_path: Path) -> None:
+    mine = Path("mine.py")
+    mine.write_text(KERNEL)
+    world.stops = frozenset({3})
+    assert call("ab", "cython", "mine.py", "--suite", "one.toml", "--out", "run").code == 130
+    world.stops = frozenset()
+    mine.write_text(f"{KERNEL}# edited\n")
+    code, _, err = call("ab", "--resume", "run")
+    assert code == 2 and "the files or revisions compared changed since it began" in " ".join(err.split()), err
+    mine.write_text(KERNEL)
+    assert call("ab", "--resume", "run").code == 1
 
 
 def test_it_can_be_shown_again(call: Call, world: World) -> None:

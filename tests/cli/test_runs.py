@@ -116,6 +116,9 @@ def test_compare(call: Call, store: Store, head: dict[str, Any], args: list[str]
         (["--margin", "-3%"], ["--margin -3%"]),
         (["--fail-on", "slwer"], ["'slwer'", "did you mean 'slower'"]),
         (["--format", "xml"], ["'xml'", "markdown"]),
+        (["--rename", "mine=torch-dense"], ["--rename mine=torch-dense", "base has a variant torch-dense already"]),
+        (["--rename", "mine=x", "--rename", "torch-dense=x"], ["--rename torch-dense=x: mine is renamed to x as well"]),
+        (["--rename", "mine=x", "--rename", "mine=y"], ["--rename mine=y: mine is renamed to x as well"]),
     ],
 )
 def test_what_cannot_be_used_is_said(call: Call, store: Store, args: list[str], words: list[str]) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+import pytest
+
+from sparsebench.cli import doctor_aa
 from sparsebench.harness import aa
 from sparsebench.harness.cells import Cell
 from sparsebench.registry import load_registry
@@ -68,3 +74,22 @@ def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> 
 
 def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
     assert [known["comparisons"] for known in measured(pretend, World(), 12)] == [5, 10, 12]
+
+
+def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.CaptureFixture[str]) -> None:
+    """200 comparisons that all failed are no 200 comparisons without a false alarm."""
+    world = World()
+    equal = aa.Trust(equal=Counter(failed=200), slowed=Counter(wrong=80))
+    known = equal.facts()
+    assert (known["comparisons"], known["trials"], known["failed"]) == (0, 0, 280)
+    assert known["false_alarm_interval"] == pytest.approx([0.0, 0.975]), "nothing is known"
+
+    def fail(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+        made = world.measure(crew, cell, variants, run_id, number)
+        return [msgspec.structs.replace(sample, status="crash", t_ns=[], reason="no luck") for sample in made]
+
+    pretend(fail)
+    assert doctor_aa.measure(5, as_json=True) == 4
+    assert json.loads(capsys.readouterr().out)["failed"] == 7
+    pretend(world.measure)
+    assert doctor_aa.measure(5, as_json=True) == 0

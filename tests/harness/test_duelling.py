@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from sparsebench.registry import load_registry
 from sparsebench.runs.duel import Duel, duels_of, worst
 from sparsebench.runs.records import Sample
 from sparsebench.runs.store import RunWriter, read_run
+from sparsebench.runs.verdicts import judge_pairs, settled
 
 SUITE = """
 schema = 1
@@ -43,17 +45,25 @@ Ratio = Callable[[Cell, int], float]  # time of B over time of A, in a cell and 
 
 
 def duel(
-    pretend: Pretend, folder: Path, ratio: Ratio, change: Callable[[Sample], Sample] = lambda s: s
+    pretend: Pretend,
+    folder: Path,
+    ratio: Ratio,
+    change: Callable[[Sample], Sample] = lambda s: s,
+    barred: Sequence[str] = (),
+    note: Callable[[Cell, Sequence[str]], None] = lambda *_: None,
+    most: int | None = None,
 ) -> tuple[dict[str, Duel], dict[str, list[int]]]:
-    """What came out by case, and the blocks in which each was measured."""
+    """What came out by case, and the blocks in which each was measured; who is `barred` cannot do the case "one"."""
     blocks: dict[str, list[int]] = {}
     draw = random.Random(0)
 
     def measure(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
         blocks.setdefault(cell.case.name, []).append(crew.block)
+        note(cell, variants)
         level, made = draw.lognormvariate(0, 0.2), []
-        for name, factor in zip(variants, (1.0, ratio(cell, crew.block)), strict=True):
-            times = [NS * level * factor * draw.lognormvariate(0, 0.002) for _ in range(12)]
+        factors = {"cython": 1.0, "cpp": ratio(cell, crew.block)}
+        for name in variants:
+            times = [NS * level * factors[name] * draw.lognormvariate(0, 0.002) for _ in range(12)]
             made.append(
                 change(Sample(case=cell.case.name, cell=dict(cell.axes), variant=name, block=crew.block, status="ok",
                               session=session, t_ns=times))
@@ -62,7 +72,11 @@ def duel(
 
     pretend(measure)
     registry = load_registry()
-    plan = duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cython"), side_of("cpp")], registry, Selection())
+    plan = duel_plan(
+        parse_suite(SUITE, "two.toml"), [side_of("cython"), side_of("cpp")], registry, Selection(blocks=most)
+    )
+    for cell, name in [(c, n) for c in plan.cells for n in barred if c.case.name == "one"]:
+        plan.bar(cell, name, "unsupported", "no such layer")
     with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
         DuelRunner(plan, writer, Silent()).run()
     return {each.case: each for each in duels_of(read_run(folder))}, blocks
@@ -118,6 +132,63 @@ def test_what_fails_has_no_time_and_ends_its_cell(
     assert (found["one"].verdict, found["other"].verdict) == (verdict, "same")
     assert "no luck" in found["one"].reason and len(blocks["one"]) == 1
     assert worst(found.values(), frozenset({"wrong", "failed"})) == code
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("wrong", "fixed"), ("crash", "fixed"), ("ok", "faster")])
+def test_who_mends_a_wrong_kernel_passes(pretend: Pretend, tmp_path: Path, status: Any, verdict: str) -> None:
+    def fail(sample: Sample) -> Sample:
+        if sample.variant == "cython" and status != "ok":
+            sample.status, sample.t_ns, sample.reason = status, [], "no luck"
+        return sample
+
+    found, _ = duel(pretend, tmp_path / "run", lambda *_: 0.5, fail)
+    assert found["one"].verdict == verdict
+    assert found["one"].reason == (f"cython: {status}: no luck" if status != "ok" else "")
+    assert worst(found.values(), frozenset({"wrong", "failed", "missing", "slower"})) == 0
+
+
+@pytest.mark.parametrize(
+    ("barred", "verdict", "code", "measured"),
+    [("cpp", "missing", 1, []), ("cython", "new", 0, [["cpp"]]), ("cython cpp", "inconclusive", 0, [])],
+)
+def test_a_case_that_one_cannot_do(
+    pretend: Pretend, tmp_path: Path, barred: str, verdict: str, code: int, measured: list[list[str]]
+) -> None:
+    """What B cannot do any more is missing; what A could not do is measured once, for that is what proves B right."""
+    asked: list[list[str]] = []
+
+    def note(cell: Cell, variants: Sequence[str]) -> None:
+        if cell.case.name == "one":
+            asked.append(list(variants))
+
+    found, _ = duel(pretend, tmp_path / "run", lambda *_: 1.0, barred=barred.split(), note=note)
+    assert (found["one"].verdict, found["other"].verdict, asked) == (verdict, "same", measured)
+    assert "no such layer" in found["one"].reason
+    assert worst(found.values(), frozenset({"wrong", "failed", "missing", "slower"})) == code
+
+
+def test_what_is_wrong_in_a_new_case_is_wrong(pretend: Pretend, tmp_path: Path) -> None:
+    def fail(sample: Sample) -> Sample:
+        if sample.case == "one":
+            sample.status, sample.t_ns, sample.reason = "wrong", [], "off by 2"
+        return sample
+
+    found, _ = duel(pretend, tmp_path / "run", lambda *_: 1.0, fail, barred=["cython"])
+    assert (found["one"].verdict, "off by 2" in found["one"].reason) == ("wrong", True)
+
+
+def test_a_number_of_blocks_that_is_no_look_decides_nothing(pretend: Pretend, tmp_path: Path) -> None:
+    """Slower and faster in turn for 17 blocks, then much slower: at 10, 15 and 20 nothing is clear, at 24 it is."""
+
+    def late(cell: Cell | None, block: int) -> float:
+        return (1.12 if block % 2 else 0.95) if block < 17 else 1.3
+
+    values = [math.log(late(None, block)) for block in range(24)]
+    assert judge_pairs(values, 0.03, NS).call == "slower"
+    assert settled(values, 0.03, NS) is None
+    found, blocks = duel(pretend, tmp_path / "run", late, most=24)
+    assert (found["one"].verdict, len(blocks["one"])) == ("inconclusive", 24)
+    assert found["one"].judgement is not None and found["one"].judgement.blocks == 24
 
 
 PLUGIN = """

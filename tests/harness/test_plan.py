@@ -69,7 +69,6 @@ def test_k_selects_cells_not_cases(planned: Planned) -> None:
     assert names(planned(CASES, expression="linear and sparsity=0.9 and pass=both or 0.99 and forward")) == [
         "linear-wide 0.9 both",
         "linear-wide 0.99 forward",
-        "linear-wide 0.99 both",
     ]
     assert names(planned(CASES, expression="linear and not 0.99 and not both")) == ["linear-wide 0.9 forward"]
 

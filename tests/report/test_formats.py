@@ -117,7 +117,7 @@ def test_of_a_long_comparison_the_terminal_gets_the_news_and_counts_the_rest(slo
     rows = [line for line in text.splitlines() if line.startswith("0.")]
     assert [" slower " in row for row in rows] == [True, True]
     assert "not listed, 4 of the rows (--format markdown" in text
-    assert "  2 inconclusive: 5 and 5 blocks: verdicts need 10 a side (--blocks 10)\n" in text
+    assert "  2 inconclusive: 5 and 5 blocks: verdicts need 10 good ones a side" in text
     assert "  2 anchor: the baseline is what the others are measured by\n" in text
     assert text.endswith("verdicts: 2 slower, 2 inconclusive, 2 anchor\n")
     monkeypatch.setattr(_verdicts, "REASONS", 1)

@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from sparsebench.report import render, render_comparison
+from sparsebench.report import render, render_comparison, render_duels
 from sparsebench.report.github import LIMIT, MOST, _within, workflow_commands
 from sparsebench.report.latex import escaped
 from sparsebench.runs.compare import compare_runs
+from sparsebench.runs.duel import Duel
 from sparsebench.runs.summary import summarize
 
 replace = msgspec.structs.replace
@@ -133,3 +134,19 @@ def test_a_run_as_a_step_summary(run_of):
     assert "### Who wins" in text
     assert "### 2 rows failed" in text
     assert "- error: torch-csr in linear-1024, sparsity 0.8, forward, threads 1: 50 % of &lt;b>A" in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "github"])
+def test_what_ab_found_cannot_break_its_page(form):
+    """Reasons are other people's text, and names may come from a file: none ends a cell, a fold or the page."""
+    duel = Duel(
+        case="a|<i>", title="t", cell={"sparsity": 0.9, "pattern": "<s>|"}, a="a|<u>", b="cpp", verdict="wrong",
+        reason="expected <class 'torch.Tensor'> | </details>",
+    )  # fmt: skip
+    text = render_duels([duel, replace(duel, verdict="failed", reason="two\nlines")], form)
+    assert "<" not in text
+    assert "- [1] expected &lt;class 'torch.Tensor'> \\| &lt;/details>\n- [2] two lines\n" in text
+    assert "A: a\\|&lt;u> · B: cpp" in text
+    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
+    assert bars == {9}, "eight columns in every row"
+    assert "pattern &lt;s>\\|" in text

@@ -1,9 +1,12 @@
 """Rows of two stored runs: cells and names that came or went, what failed or was mended, and which exit code wins."""
 
+import dataclasses
+
 import msgspec
 import pytest
 
-from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs
+from sparsebench.errors import UsageError
+from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs, judge
 from sparsebench.runs.sides import digest, renamed
 
 replace = msgspec.structs.replace
@@ -58,9 +61,71 @@ def test_a_renamed_baseline_is_still_the_anchor(run_of):
     assert all("dense" in found for found in old.sides.values())
 
 
-def test_a_name_that_is_taken_is_not_given_away(run_of):
-    old = renamed(digest(run_of()), {"cython": "torch-csr"})
-    assert old.info.cells[0].variants == list(BASE)
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            {"cython": "torch-csr"},
+            "--rename cython=torch-csr: runs/run-0 has a variant torch-csr already; leave it out",
+        ),
+        ({"cython": "x", "torch-csr": "x"}, "--rename torch-csr=x: cython is renamed to x as well"),
+        ({"cython": "torch-csr", "torch-csr": "torch-dense"}, "--rename torch-csr=torch-dense: runs/run-0 has"),
+    ],
+)
+def test_two_never_come_to_have_one_name(run_of, names, said):
+    with pytest.raises(UsageError) as refused:
+        renamed(digest(run_of()), names)
+    assert str(refused.value).startswith(said)
+
+
+def test_two_can_swap_their_names_and_one_can_take_what_another_leaves(run_of):
+    run = digest(run_of())
+    swapped = renamed(run, {"cython": "torch-csr", "torch-csr": "cython"})
+    assert swapped.info.cells[0].variants == ["torch-dense", "cython", "torch-csr"]
+    for key, found in run.sides.items():
+        assert swapped.sides[key]["cython"] is found["torch-csr"]
+        assert swapped.sides[key]["torch-csr"] is found["cython"]
+    passed_on = renamed(run, {"cython": "torch-csr", "torch-csr": "csr"})
+    assert passed_on.info.cells[0].variants == ["torch-dense", "csr", "torch-csr"]
+
+
+def more_samples(run, count, **changes):
+    """The run with samples of its first one's kind that its plan does not know; `{}` in a text is their number."""
+    first = run.samples[0]
+    added = [
+        replace(first, **{k: v.format(i) if isinstance(v, str) else v for k, v in changes.items()})
+        for i in range(count)
+    ]
+    return dataclasses.replace(run, samples=(*run.samples, *added))
+
+
+def test_samples_that_no_plan_knows_are_said(run_of):
+    assert compare_runs(run_of(), run_of()).notes == ()
+    odd = more_samples(more_samples(run_of(), 1, case="gone"), 1, variant="stranger")
+    cell = "[pass=forward,sparsity=0.8,threads=1]"
+    assert compare_runs(run_of(), odd).notes == (
+        f"head: gone{cell}: samples of a cell that run.json does not plan, left out",
+        f"head: linear-1024{cell}: samples of stranger, which run.json does not plan there, left out",
+    )
+
+
+def test_of_many_samples_that_no_plan_knows_five_of_a_kind_are_named(run_of):
+    odd = more_samples(more_samples(run_of(), 7, case="gone-{}"), 6, variant="stranger-{}")
+    problems = digest(odd).problems
+    assert len(problems) == 12
+    assert problems[4].startswith("gone-4")
+    assert problems[5] == "samples of 2 more cells that run.json does not plan, left out"
+    assert "stranger-4" in problems[10]
+    assert problems[11] == "samples of 1 more row that run.json does not plan, left out"
+
+
+@pytest.mark.parametrize(("base", "head"), [(5, 5), (10, 9), (7, 12)])
+def test_more_blocks_are_advised_than_a_verdict_needs(base, head):
+    advice = "verdicts need 10 good ones a side (--blocks 12, as some may be lost)"
+    values = [0.0, 0.001, -0.001] * 4
+    assert judge(values[:base], values[:head], 0.03, 1e6) == ("inconclusive", f"{base} and {head} blocks: {advice}")
+    little = judge([0.0] * base, [0.05] * head, 0.03, 1e6)[1]
+    assert little == f"slower in every block, but by less than 3 margins; {advice}"
 
 
 def ended(status, variant="cython"):
