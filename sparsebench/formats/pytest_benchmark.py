@@ -148,7 +148,7 @@ def _read(path: Path) -> _File:
         return msgspec.json.decode(path.read_bytes(), type=_File)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); give a file of pytest-benchmark") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(
             f"{path}: not a whole file of pytest-benchmark ({error}); write it again with --benchmark-json"
         ) from None
@@ -158,6 +158,7 @@ def _info(path: Path, file: _File) -> RunInfo:
     """The head of a run that says as much as the file does."""
     machine = file.machine_info
     cpu = machine.get("cpu") or {}
+    cpu = cpu if isinstance(cpu, dict) else {"brand_raw": str(cpu)}  # whatever a hook made of it
     fields = {"cpu": cpu.get("brand_raw", ""), "cores": cpu.get("count"), "machine": machine.get("machine", ""),
               "python": machine.get("python_version", "")}  # fmt: skip
     commit = file.commit_info

@@ -85,7 +85,7 @@ def new_folder(info: RunInfo) -> Path:
 def check_resumable(old: RunInfo, new: RunInfo) -> None:
     """Refuse to mix what is not alike; raises `RunError` naming what changed."""
     fields = {
-        "the suite": (old.suite["sha256"], new.suite["sha256"]),
+        "the suite": (old.suite.get("sha256"), new.suite["sha256"]),
         "the plugins": ([(p.name, p.sha256) for p in old.plugins], [(p.name, p.sha256) for p in new.plugins]),
         "sparsebench's own code": (old.code, new.code),
         "this machine's fingerprint": (old.host["fingerprint"], new.host["fingerprint"]),

@@ -117,7 +117,7 @@ def plan_duel_resume(folder: Path, limits: Limits) -> Session:
         raise RunError(f"{folder}: a run, no ab; go on with it by `sparsebench run --resume {folder}`")
     selection, _ = _selected(folder, info.options)
     a, b = info.options["ab"]
-    session = _duel_session(parse_suite(info.suite["text"], f"{folder}/run.json"), a, b, selection, limits, folder)
+    session = _duel_session(_suite_of(folder, info), a, b, selection, limits, folder)
     session.resumed = info
     return session
 
@@ -130,6 +130,13 @@ def _duel_session(suite: Suite, a: str, b: str, selection: Selection, limits: Li
     options = {"ab": [a, b], "selection": _plain(selection), "files": [side.file for side in sides if side.file]}
     options["code"] = [side.code for side in sides]
     return Session(plan, registry, options, limits, folder)
+
+
+def _suite_of(folder: Path, info: RunInfo) -> Suite:
+    """The suite as it was when the run began."""
+    if not info.suite.get("text"):
+        raise RunError(f"{folder}: run.json does not hold the suite's text; start a new run")
+    return parse_suite(info.suite["text"], f"{folder}/run.json")
 
 
 def _selected(folder: Path, options: dict[str, Any]) -> tuple[Selection, list[str]]:
@@ -149,7 +156,7 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     if "ab" in options:
         raise RunError(f"{folder}: an ab; go on with it by `sparsebench ab --resume {folder}`")
     selection, files = _selected(folder, options)
-    loaded = parse_suite(info.suite["text"], f"{folder}/run.json")
+    loaded = _suite_of(folder, info)
     registry = load_registry(files, import_seconds(limits))
     plan = make_plan(loaded, registry, selection, files)
     plan.keep_models = bool(options.get("keep_models"))

@@ -13,6 +13,8 @@ import msgspec
 from sparsebench.runs.records import TIMED, Timing, cell_key
 from sparsebench.runs.stats import median
 
+FAR = 1e100  # nothing takes so many times as long as another
+
 T = TypeVar("T", bound=Timing)
 Rows = dict[tuple[str, str], dict[int, T]]  # (cell key, variant) -> block -> sample
 
@@ -71,21 +73,27 @@ def log_ratio(baseline: Timing, variant: Timing) -> float | None:
     """The block's value of a pair: median over rounds of log(t_baseline / t_variant); positive: faster.
 
     Rounds pair only when both were timed in one session and equally often; else the medians do.
-    None if either has no rounds left.
+    None if either has no rounds left, or where the two are further apart than `FAR`.
     """
     mine, theirs = kept(baseline), kept(variant)
     if not mine or not theirs:
         return None
     if baseline.session != variant.session or len(baseline.t_ns) != len(variant.t_ns):
-        return math.log(median(mine) / median(theirs))
+        return _log(median(mine) / median(theirs))
     if baseline.dropped or variant.dropped:
         dropped = {*baseline.dropped, *variant.dropped}
         mine, theirs = _without(baseline.t_ns, dropped), _without(variant.t_ns, dropped)
     ratios = sorted(map(truediv, mine, theirs))
     middle = len(ratios) // 2
     if len(ratios) % 2:
-        return math.log(ratios[middle])
-    return math.log(ratios[middle - 1] * ratios[middle]) / 2 if ratios else None
+        return _log(ratios[middle])
+    both = _log(ratios[middle - 1] * ratios[middle]) if ratios else None
+    return None if both is None else both / 2
+
+
+def _log(ratio: float) -> float | None:
+    """None for what is no ratio of times, but a broken file: further on it would leave the range of a float."""
+    return math.log(ratio) if 1 / FAR < ratio < FAR else None
 
 
 def log_ratios(baseline: Mapping[int, Timing], variant: Mapping[int, Timing]) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,10 +15,11 @@ import msgspec
 from sparsebench.errors import RunError, UsageError, nearest
 from sparsebench.runs.blocks import by_row, log_ratios
 from sparsebench.runs.differences import fingerprint_differences
+from sparsebench.runs.reading import INFO, read_info
 from sparsebench.runs.records import CellInfo, RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.steps import Step, steps
-from sparsebench.runs.store import INFO, read_info, read_timings
+from sparsebench.runs.store import Timings, read_timings
 from sparsebench.runs.summary import status_of
 
 
@@ -88,10 +90,14 @@ def history_of(folder: str | Path, case: str, variant: str | None = None) -> His
     if not having:
         known = {cell.case for _, info in heads for cell in info.cells}
         raise UsageError(f"--case {case}: none of the {len(heads)} runs below {folder} has it{nearest(case, known)}")
-    newest = having[-1][1]
-    alike, strange = _alike(having, newest)
     if len(heads) > len(having):
         notes.append(f"{len(heads) - len(having)} of {len(heads)} runs do not have the case")
+    while _timings(having[-1][0], notes) is None:  # what all others are measured by must be one that can be read
+        having.pop()
+        if not having:
+            raise RunError(f"{folder}: no run with {case} can be read: {notes[-1]}")
+    newest = having[-1][1]
+    alike, strange = _alike(having, newest)
     versions = {cell_key(c.case, c.cell): c for c in newest.cells if c.case == case}
     variants = list(dict.fromkeys(v for cell in versions.values() for v in cell.variants if v != cell.baseline))
     if variant is not None and variant not in variants:
@@ -99,16 +105,20 @@ def history_of(folder: str | Path, case: str, variant: str | None = None) -> His
     wanted = [variant] if variant is not None else variants
     points: Points = {(key, v): [] for key, cell in versions.items() for v in wanted if v in cell.variants}
     other: Counter[str] = Counter()
-    for number, (path, _) in enumerate(alike):
-        other += _add(points, number, path, versions, notes)
+    visits: list[Visit] = []
+    for path, info in alike:
+        found = _add(points, len(visits), path, versions, notes)
+        if found is not None:
+            other += found
+            visits.append(_visit(path, info))
     notes += strange
     notes += [f"{count} cells of run {run} are of another version of the case" for run, count in other.items()]
-    made = [_series(versions[key], name, found) for (key, name), found in points.items() if found]
+    made = [_series(versions[key], name, seen) for (key, name), seen in points.items() if seen]
     return History(
         case=case,
         title=next(iter(versions.values())).title if len(versions) == 1 else "",
         baseline=" or ".join(dict.fromkeys(cell.baseline for cell in versions.values())),
-        runs=tuple(_visit(path, info) for path, info in alike),
+        runs=tuple(visits),
         series=tuple(made),
         notes=tuple(notes),
     )
@@ -116,30 +126,56 @@ def history_of(folder: str | Path, case: str, variant: str | None = None) -> His
 
 def _heads(folder: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
     """Every readable run below a folder, oldest first; sentences on the others."""
-    if not folder.is_dir():
-        raise RunError(f"{folder}: no such folder; give the one that holds the runs, as results/")
-    found, notes = [], []
-    for file in sorted(folder.rglob(INFO)):
+    places, notes = _places(folder)
+    found = []
+    for place in places:
         try:
-            found.append((file.parent, read_info(file.parent)))
+            found.append((place, read_info(place)))
         except RunError as error:
             notes.append(f"left out: {error}")
     if not found:
         raise RunError(f"{folder}: no run below it can be read{': ' + notes[0] if notes else ''}")
+    duels = [info.id for _, info in found if "ab" in info.options]
+    if duels:  # their baseline is one of the two sides, and their blocks hold nothing else
+        notes.append(f"{len(duels)} runs of `ab`, left out: {', '.join(duels)}")
+    found = [(path, info) for path, info in found if "ab" not in info.options]
     undated = [info.id for _, info in found if _moment(info) is None]
     if undated:
         notes.append(f"{len(undated)} runs do not say when they began and are left out: {', '.join(undated)}")
     dated = [(path, info) for path, info in found if _moment(info) is not None]
     if not dated:
-        raise RunError(f"{folder}: no run below it says when it began")
+        raise RunError(f"{folder}: no run below it can be used: {'; '.join(notes)}; make one with `sparsebench run`")
     return sorted(dated, key=lambda each: (_moment(each[1]) or 0.0, each[1].id)), notes
+
+
+def _places(folder: Path) -> tuple[list[Path], list[str]]:
+    """Every folder below one that holds the head of a run; sentences on those that may not be looked into."""
+    missing = f"{folder}: no such folder; give the one that holds the runs, as results/"
+    notes: list[str] = []
+
+    def told(error: OSError) -> None:
+        if Path(error.filename) == folder and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise RunError(missing) from None
+        notes.append(f"left out: {error.filename}: cannot be read ({error.strerror}); check its permissions")
+
+    walk = os.walk(folder, onerror=told)  # Path.rglob says nothing of a folder that it may not enter
+    return sorted(Path(place) for place, folders, files in walk if INFO in (*folders, *files)), notes
+
+
+def _timings(path: Path, notes: list[str]) -> Timings | None:
+    """The times of a run; None, and a note, where they cannot be read."""
+    try:
+        return read_timings(path)
+    except RunError as error:
+        notes.append(f"left out: {error}")
+        return None
 
 
 def _moment(info: RunInfo) -> float | None:
     """Seconds since 1970 at which a run began."""
     try:
         return datetime.fromisoformat(info.started).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -159,9 +195,13 @@ def _alike(runs: Sequence[tuple[Path, RunInfo]], newest: RunInfo) -> tuple[list[
     ]
 
 
-def _add(points: Points, number: int, path: Path, versions: dict[str, CellInfo], notes: list[str]) -> Counter[str]:
-    """Add one run to the points; how many of its cells are of another version."""
-    run = read_timings(path)
+def _add(
+    points: Points, number: int, path: Path, versions: dict[str, CellInfo], notes: list[str]
+) -> Counter[str] | None:
+    """Add one run to the points; how many of its cells are of another version, or None if it cannot be read."""
+    run = _timings(path, notes)
+    if run is None:
+        return None
     notes += [f"{path.name}: {problem}" for problem in run.problems]
     rows = by_row(sample for sample in run.samples if cell_key(sample.case, sample.cell) in versions)
     other: Counter[str] = Counter()

@@ -39,8 +39,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def steps(values: Sequence[float], least: float = 0.0) -> list[Step]:
-    """All steps of at least `least` in size, in order: one is looked for, then more on either side of it."""
+    """All steps of at least `least` in size, in order: one is looked for, then more on either side of it.
+
+    What was found later may have taken from what was found first: the smallest goes until all are large enough.
+    """
     cuts = sorted(_cuts(list(values), 0, least))
+    while True:
+        found = _between(values, cuts)
+        small = min(found, key=lambda step: abs(step.change), default=None)
+        if small is None or abs(small.change) >= least:
+            return found
+        cuts = [cut for cut in cuts if cut[0] != small.at]
+
+
+def _between(values: Sequence[float], cuts: Sequence[tuple[int, float]]) -> list[Step]:
+    """The steps between the parts that these cuts make."""
     edges = [0, *(at for at, _ in cuts), len(values)]
     levels = [median(values[a:b]) for a, b in pairwise(edges)] if cuts else []
     return [Step(at=at, change=levels[i + 1] - levels[i], p=p) for i, (at, p) in enumerate(cuts)]

@@ -6,19 +6,17 @@ import contextlib
 import fcntl
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
 from sparsebench.errors import RunError
-from sparsebench.runs.blocks import timeless_rounds
-from sparsebench.runs.records import SCHEMA, RunInfo, Sample, Timing, cell_key
+from sparsebench.runs.reading import INFO, read_info, read_samples
+from sparsebench.runs.records import RunInfo, Sample, Timing
 
-INFO, SAMPLES, LOCK = "run.json", "samples.jsonl", "lock"
+SAMPLES, LOCK = "samples.jsonl", "lock"
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,6 @@ class Run(Timings):
     samples: tuple[Sample, ...]
 
 
-class _Head(msgspec.Struct):
-    """The part of `run.json` that every schema has."""
-
-    schema: int
-
-
-T = TypeVar("T", bound=Timing)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,7 +47,7 @@ def read_run(path: str | Path) -> Run:
     """
     folder = _folder(path)
     info = read_info(folder)
-    samples, problems = _read_samples(folder / SAMPLES, Sample)
+    samples, problems = read_samples(folder / SAMPLES, Sample)
     return Run(info, tuple(samples), tuple(problems), folder)
 
 
@@ -64,94 +55,13 @@ def read_timings(path: str | Path) -> Timings:
     """The same in half the memory and less time, for who looks at times alone; the other fields are not checked."""
     folder = _folder(path)
     info = read_info(folder)
-    samples, problems = _read_samples(folder / SAMPLES, Timing)
+    samples, problems = read_samples(folder / SAMPLES, Timing)
     return Timings(info, tuple(samples), tuple(problems), folder)
 
 
 def _folder(path: str | Path) -> Path:
     path = Path(path)
     return path.parent if path.name in (INFO, SAMPLES) else path
-
-
-def read_info(folder: Path) -> RunInfo:
-    """The head of a run folder; RunError if there is none that can be read."""
-    file = folder / INFO
-    if not folder.exists():
-        raise RunError(f"{folder}: no such run; give the folder that a run printed at its end")
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        if folder.is_dir() and not any(folder.iterdir()):
-            raise RunError(f"{folder}: an empty folder, not a run; give the folder that holds {INFO}") from None
-        raise RunError(f"{folder}: no {INFO} in it, so not a run; give the folder that holds {INFO}") from None
-    except OSError as error:
-        raise RunError(f"{file}: cannot be read ({error.strerror}); give a folder that holds {INFO}") from None
-    try:
-        schema = msgspec.json.decode(data, type=_Head).schema
-        if schema > SCHEMA:
-            raise RunError(f"{file}: schema {schema} is newer than {SCHEMA}, the newest known here; update sparsebench")
-        return msgspec.json.decode(data, type=RunInfo)
-    except msgspec.MsgspecError as error:
-        raise RunError(f"{file}: not the head of a run ({error}); restore it or run again") from None
-
-
-def _read_samples(file: Path, kind: type[T]) -> tuple[list[T], list[str]]:
-    """The good lines of a samples file, and what was wrong with the others."""
-    decode = msgspec.json.Decoder(kind).decode
-    samples: list[T] = []
-    problems: list[str] = []
-    seen: dict[tuple[str, str, int], int] = {}
-    shared = _Shared()
-    backwards = Counter[str]()
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    problems.append(f"{file.name} line {number}: torn (no end of line), skipped")
-                    break
-                try:
-                    sample = decode(line)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    problems.append(f"{file.name} line {number}: corrupt, skipped ({error})")
-                    continue
-                key = shared.key_of(sample)
-                first = seen.setdefault((key, sample.variant, sample.block), number)
-                if first == number:
-                    samples.append(sample)
-                    if sample.t_ns and min(sample.t_ns) <= 0:
-                        backwards[sample.variant] += len(timeless := timeless_rounds(sample))
-                        sample.dropped = sorted({*sample.dropped, *timeless})
-                else:
-                    problems.append(
-                        f"{file.name} line {number}: {sample.variant} in {key}, block {sample.block}, "
-                        f"is there already; line {first} stands"
-                    )
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        raise RunError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
-    if backwards:
-        who = ", ".join(f"{count} of {variant}" for variant, count in backwards.items())
-        problems.append(f"{file.name}: a clock went backwards or stood still: rounds without a time, left out: {who}")
-    return samples, problems
-
-
-class _Shared:
-    """Samples of one cell share their table of axes and their strings: a third of the memory of a large run."""
-
-    def __init__(self) -> None:
-        self.cells: dict[bytes, tuple[str, str, dict[str, Any]]] = {}
-        self.names: dict[str, str] = {}
-
-    def key_of(self, sample: Timing) -> str:
-        """The sample's cell key; the sample gets the parts that an earlier one brought."""
-        sample.variant = self.names.setdefault(sample.variant, sample.variant)
-        written = _encode((sample.case, sample.cell))  # as text, for 1 is not 1.0 in a key
-        known = self.cells.get(written)
-        if known is None:
-            known = self.cells[written] = cell_key(sample.case, sample.cell), sample.case, sample.cell
-        key, sample.case, sample.cell = known
-        return key
 
 
 class RunWriter:

@@ -101,6 +101,23 @@ def test_another_machine_a_double_and_a_clock_that_stood_still_are_said(files):
     assert "a clock went backwards" in comparison.rows[1].reason
 
 
+@pytest.mark.parametrize(
+    ("cpu", "said"), [("x", "cpu: x / y"), (["x"], "cpu: ['x'] / y"), (None, "cpu: not given / y")]
+)
+def test_a_processor_that_is_no_table_is_text(files, cpu, said):
+    old, new = (
+        changed(file, lambda told, cpu=cpu: told["machine_info"].update(cpu=cpu))
+        for file, cpu in zip(files, (cpu, "y"), strict=True)
+    )
+    assert f"hosts differ in {said}" in compare(old, new).notes
+
+
+def test_a_file_nested_without_end_is_said(tmp_path, files):
+    (tmp_path / "deep.json").write_text('{"more": ' + "[" * 5000 + "]" * 5000 + "}")
+    with pytest.raises(RunError, match=r"deep\.json: not a whole file of pytest-benchmark"):
+        compare(files[0], tmp_path / "deep.json")
+
+
 @pytest.mark.parametrize("text", ["", '{"benchmarks": [{"name": "x", "st', "[]", '{"version": "1"}', "\xff"])
 def test_a_file_that_is_not_whole_is_said(tmp_path, files, text):
     (tmp_path / "torn.json").write_text(text)

@@ -115,6 +115,14 @@ def test_a_run_whose_suite_was_edited_is_not_gone_on_with(run: Run, tmp_path: Pa
         plan_resume(tmp_path, Limits())
 
 
+def test_a_run_without_its_suite_is_not_gone_on_with(run: Run, tmp_path: Path) -> None:
+    head = json.loads((run.path / "run.json").read_text())
+    head["suite"] = {"name": "tiny"}
+    (tmp_path / "run.json").write_text(json.dumps(head))
+    with pytest.raises(RunError, match="does not hold the suite's text; start a new run"):
+        plan_resume(tmp_path, Limits())
+
+
 def test_nothing_is_started_for_a_name_that_nobody_has(tiny_suite: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no backend is named 'torch-crs'; did you mean 'torch-csr'"):
         plan_run(tiny_suite, Selection(backends=("torch-crs",)), out=tmp_path / "run")

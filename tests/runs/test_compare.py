@@ -6,8 +6,9 @@ import random
 import msgspec
 import pytest
 
-from sparsebench.runs.blocks import block_ns
+from sparsebench.runs.blocks import block_ns, log_ratio
 from sparsebench.runs.compare import Margins, compare_runs, judge
+from sparsebench.runs.records import Timing
 from sparsebench.runs.stats import median
 
 replace = msgspec.structs.replace
@@ -30,6 +31,41 @@ def test_a_run_against_itself_is_never_slower_or_faster(run_of, cells_of):
         base, head = (run_of(cells, seed=2 * seed + i, block_sd=0.0106, rounds=5, host_speed=1 + i / 5) for i in (0, 1))
         found |= set(verdicts(compare_runs(base, head)))
     assert found == {"inconclusive"}
+
+
+def test_with_ten_blocks_at_most_one_of_a_hundred_is_called(run_of, cells_of):
+    """The same where intervals judge: they may err, but no more often than they say."""
+    cells = cells_of(sparsities=(0.9,), blocks=10)
+    found = []
+    for seed in range(200):
+        base, head = (run_of(cells, seed=2 * seed + i, block_sd=0.0106, rounds=3, host_speed=1 + i / 5) for i in (0, 1))
+        found += verdicts(compare_runs(base, head))
+    assert sum(verdict in ("slower", "faster") for verdict in found) <= 2
+    assert "same" in found  # so they are judged
+
+
+def test_times_that_no_float_can_divide_are_no_ratio(run_of, cells_of):
+    """A broken file may hold 1e200 ns: such a block has no value, and the others have theirs."""
+    cells = cells_of(sparsities=(0.9,))
+
+    def broken(sample):
+        return replace(sample, t_ns=[1e200] * 4) if sample.variant == "cython" and sample.block == 0 else sample
+
+    for session in (0, 1):  # where rounds pair, and where medians do
+
+        def change(sample, session=session):
+            return broken(replace(sample, session=session if sample.variant == "cython" else 0))
+
+        row = next(
+            r for r in compare_runs(run_of(cells), run_of(cells, change=change, rounds=4)).rows if r.variant == "cython"
+        )
+        assert (row.base_blocks, row.head_blocks) == (5, 4)
+    for one, other in ((1.0, 1e200), (1e200, 1.0), (1e-200, 1e200), (1e200, 1e-200)):
+        for count in (1, 2):
+            mine, theirs = (
+                Timing(case="c", cell={}, variant="v", block=0, status="ok", t_ns=[t] * count) for t in (one, other)
+            )
+            assert log_ratio(mine, theirs) is log_ratio(mine, replace(theirs, session=1)) is None
 
 
 def test_twin_unanchored_times_call_drift_a_slowdown(run_of, cells_of):

@@ -1,5 +1,6 @@
 """Steps in series: none where there is none in 95 of 100, where one is it is found, and at its place."""
 
+import math
 import random
 from itertools import combinations
 
@@ -89,6 +90,15 @@ def test_a_step_smaller_than_what_matters_is_none():
     values = [0.001 * (i >= 10) + 1e-5 * (i % 3) for i in range(20)]
     assert [step.at for step in steps(values)] == [10]
     assert steps(values, least=0.03) == []
+
+
+def test_a_step_that_a_later_one_made_small_is_none():
+    """The cut at 20 is tested against the median of all before it; with the one at 10 only 2.4 % are left of it."""
+    draw = random.Random(6)
+    values = [level + draw.gauss(0, 1e-4) for level in [0.0] * 10 + [0.031] * 10 + [0.055] * 60]
+    assert [step.at for step in steps(values)] == [10, 20]
+    [step] = steps(values, least=math.log1p(0.03))
+    assert (step.at, step.change) == (10, pytest.approx(0.055, abs=1e-3))
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0] * 3, [1.0] * 20])

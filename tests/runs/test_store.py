@@ -63,7 +63,7 @@ def test_a_clock_that_went_backwards_is_said_and_the_rest_counts(stored):
 
 
 def test_samples_of_a_cell_share_it_and_numbers_stay_what_they_are(tmp_path, run_of, cells_of):
-    axes = [{"sparsity": 1, "threads": [1, 2]}, {"sparsity": 1.0}, {"sparsity": 1}, {"sparsity": True}]
+    axes = [{"sparsity": 1, "block": [1, 2]}, {"sparsity": 1.0}, {"sparsity": 1}, {"sparsity": True}]
     cells = [replace(cells_of(sparsities=(0.9,))[0], cell=cell) for cell in axes]
     run = run_of(cells, rounds=2)
     with RunWriter.create(tmp_path / "run", run.info) as writer:
