@@ -37,7 +37,11 @@ Next: sparsebench doctor --aa 20
 @click.option("--suite", default="suite-cpu", show_default=True, help="Whose cells to measure.")
 @click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
 @click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
-@click.option("--blocks", type=click.IntRange(1), help="At most so many; a verdict needs 10.")
+@click.option(
+    "--blocks",
+    type=click.IntRange(1),
+    help="At most so many good ones, where a verdict is looked for: 10, 15, 20 or 30.",
+)
 @click.option(
     "--resume", metavar="RUN", help="Go on with an interrupted ab: a folder, a beginning of its name, latest."
 )
@@ -60,7 +64,7 @@ def command(
     from sparsebench.cli.progress import Progress, interruptible, planning
     from sparsebench.cli.quarantine import say_quarantined
     from sparsebench.harness.crew import Limits
-    from sparsebench.harness.duelling import DuelRunner
+    from sparsebench.harness.duelling import DuelRunner, looks_within
     from sparsebench.harness.plan import Selection
     from sparsebench.harness.session import plan_duel, plan_duel_resume
     from sparsebench.report import render_duels
@@ -70,8 +74,10 @@ def command(
     limits = Limits(seconds)
     with interruptible(), planning(style):
         if resume is not None:
-            if a is not None:
-                raise UsageError("--resume goes on with what the ab began with; leave out A and B")
+            if a is not None or blocks or threads or expression:
+                raise UsageError(
+                    "--resume goes on with what the ab began with; leave out A, B, -k, --threads, --blocks"
+                )
             session = plan_duel_resume(find_run(resume), limits)
         elif a is None or b is None:
             raise UsageError("ab needs two things to compare, as in `sparsebench ab cython cpp`, or --resume RUN")
@@ -83,7 +89,8 @@ def command(
     with session.open() as writer:
         try:
             with interruptible(), Progress() as listener:
-                DuelRunner(session.plan, writer, listener, session.limits).run()
+                looks = looks_within(session.options["selection"]["blocks"])
+                DuelRunner(session.plan, writer, listener, session.limits, looks).run()
         except KeyboardInterrupt:
             interrupted = True
     duels = duels_of(read_run(writer.folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from sparsebench.cli.find import find_run
 from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
@@ -130,4 +131,6 @@ def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[s
         variants = {variant for cell in digests[0].info.cells for variant in cell.variants}
         for name in names.keys() - variants:
             raise UsageError(f"--rename {name}=…: {base} has no such variant{nearest(name, variants)}")
-        return compare_runs(renamed(digests[0], names), digests[1], margin=margins, force=force)
+        made = compare_runs(renamed(digests[0], names), digests[1], margin=margins, force=force)
+        notes = (*(f"renamed: {old} of base is compared as {new}" for old, new in names.items()), *made.notes)
+        return msgspec.structs.replace(made, notes=notes)

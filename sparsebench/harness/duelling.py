@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparsebench.errors import UsageError
 from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Limits
 from sparsebench.harness.plan import Plan
@@ -65,3 +66,12 @@ class DuelRunner(Runner):
 def most_blocks(looks: Sequence[int] = LOOKS) -> int:
     """How many blocks there may be, those that are lost counted."""
     return int(looks[-1] * DROPPED)
+
+
+def looks_within(blocks: int | None) -> tuple[int, ...]:
+    """The looks that so many good blocks allow, all of them for None; raises `UsageError` if they allow none."""
+    looks = tuple(count for count in LOOKS if blocks is None or count <= blocks)
+    if not looks:
+        told = ", ".join(map(str, LOOKS))
+        raise UsageError(f"--blocks {blocks}: a verdict needs {LOOKS[0]} good blocks; give {told}, or leave it out")
+    return looks

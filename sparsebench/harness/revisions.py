@@ -85,7 +85,7 @@ def commit(revision: str) -> str:
     """The commit that a name stands for now."""
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found.returncode:
-        raise UsageError(f"{revision!r} is no revision that git knows here")
+        raise UsageError(f"{revision!r} is no revision that git knows here; fetch it first (in CI: fetch-depth: 0)")
     return found.stdout.strip()
 
 

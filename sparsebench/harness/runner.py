@@ -77,9 +77,10 @@ def new_info(plan: Plan, registry: Registry, options: dict[str, Any]) -> RunInfo
 
 
 def new_folder(info: RunInfo) -> Path:
-    """results/SUITE-TIME-ID."""
+    """results/SUITE-TIME-ID, of an `ab` results/ab-SUITE-TIME-ID."""
     stamp = info.started.replace("-", "").replace(":", "").replace("+0000", "Z")
-    return ROOT / f"{info.suite['name']}-{stamp}-{info.id}"
+    kind = "ab-" if "ab" in info.options else ""
+    return ROOT / f"{kind}{info.suite['name']}-{stamp}-{info.id}"
 
 
 def check_resumable(old: RunInfo, new: RunInfo) -> None:

@@ -16,13 +16,12 @@ from typing import Any
 
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import expand
-from sparsebench.harness.duelling import most_blocks
+from sparsebench.harness.duelling import looks_within, most_blocks
 from sparsebench.harness.expression import matches
 from sparsebench.harness.plan import Plan, Selection, overridden, parts_of
 from sparsebench.harness.revisions import built, commit, file_at, is_revision
 from sparsebench.harness.suite import Suite
 from sparsebench.registry import Entry, Registry, load_registry
-from sparsebench.runs.verdicts import LOOKS
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def duel_plan(suite: Suite, sides: Sequence[Side], registry: Registry, selection
     if not cells:
         raise UsageError(f"{suite.name}: no cell in which backends compete matches {expression!r}")
     a, b = _told_apart(sides)
-    most = selection.blocks or most_blocks(LOOKS)
+    most = most_blocks(looks_within(selection.blocks))
     cells = [replace(cell, baseline=a, case=replace(cell.case, blocks=most)) for cell in cells]
     found = {label: (side.entry, side.options) for label, side in zip((a, b), sides, strict=True)}
     parts = {cell.key: parts_of(registry, cell) for cell in cells}

@@ -16,15 +16,22 @@ from sparsebench.runs.duel import Duel
 from sparsebench.runs.verdicts import ALPHA, FLOOR_NS
 
 ORDER = ("wrong", "failed", "missing", "slower", "faster", "fixed", "new", "inconclusive", "same")
-HEAD = ("case", "A", "B", "B against A", f"{100 * (1 - ALPHA):g} % interval", "margin", "blocks", "verdict")
+HEAD = ("case", "verdict", "B against A", f"{100 * (1 - ALPHA):g} % interval", "A", "B", "margin", "blocks")
 
 
 def table(duels: Sequence[Duel]) -> str:
     """For a terminal, 100 columns wide."""
     footnotes = Footnotes()
     rows = _rows(duels, footnotes)
-    short = [[row[0], *row[3:]] for row in rows]
-    lines = [*_heading(duels), "", *fit([rows, short]), "", *footnotes.lines(), *_ending(duels)]
+    kept = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 6, 7), (0, 1, 2, 3))  # the verdict is never torn off
+    lines = [
+        *_heading(duels),
+        "",
+        *fit([[[row[i] for i in each] for row in rows] for each in kept]),
+        "",
+        *footnotes.lines(),
+        *_ending(duels),
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -57,9 +64,7 @@ def _heading(duels: Sequence[Duel]) -> list[str]:
 
 
 def _shared(duels: Sequence[Duel]) -> dict[str, Any]:
-    """The axes that have one value in all cells, of several."""
-    if len(duels) < 2:
-        return {}
+    """The axes that have one value in all cells."""
     first = duels[0].cell
     return {axis: first[axis] for axis in first if all(duel.cell.get(axis) == first[axis] for duel in duels)}
 
@@ -71,13 +76,13 @@ def _rows(duels: Sequence[Duel], footnotes: Footnotes) -> list[list[str]]:
         rows.append(
             [
                 f"{duel.case} {axes_text({k: v for k, v in duel.cell.items() if k not in shared})}".strip(),
-                ms(duel.a_ms),
-                ms(duel.b_ms),
+                f"{duel.verdict} {footnotes.mark(duel.reason)}".strip(),
                 percent(judged.change) if judged else "",
                 percent_span(judged.low, judged.high) if judged else "",
+                ms(duel.a_ms),
+                ms(duel.b_ms),
                 f"{100 * judged.margin:.1f} %" if judged else "",
                 str(judged.blocks) if judged else "",
-                f"{duel.verdict} {footnotes.mark(duel.reason)}".strip(),
             ]
         )
     return rows

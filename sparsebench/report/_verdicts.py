@@ -32,7 +32,8 @@ def comparison_table(comparison: Comparison) -> str:
         if listed:
             lines += ["", *wrap(case_heading(case, rows), indent=0)]
             full = change_table(listed, footnotes)
-            lines += fit([full, [[*row[:2], *row[4:]] for row in full]])
+            times = {full[0].index(name) for name in ("base", "head")}
+            lines += fit([full, [[text for i, text in enumerate(row) if i not in times] for row in full]])
     lines += ["", *footnotes.lines(), *_not_listed(quiet), *wrap(counted(comparison), indent=0)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -71,14 +72,20 @@ def by_case(comparison: Comparison) -> dict[str, list[Change]]:
 def case_heading(case: str, rows: Sequence[Change]) -> str:
     """The case, what its rows have in common, and the axes in which they do not differ."""
     title = common_words([row.title for row in rows])
-    shared = {a: v for a, v in rows[0].cell.items() if a not in _axes(rows) and axis_text(a, v) not in title}
+    said = title.replace(" at ", " sparsity ")
+    shared = {a: v for a, v in rows[0].cell.items() if a not in _axes(rows) and axis_text(a, v) not in said}
     return ", ".join(filter(None, (f"{case}: {title}", axes_text(shared))))
 
 
 def change_table(rows: Sequence[Change], footnotes: Footnotes) -> list[list[str]]:
     """Head and rows of one case."""
     axes = _axes(rows)
-    return [[", ".join(axes), *HEAD], *(_cells(row, axes, footnotes) for row in rows)]
+    return [[*_first(", ".join(axes), axes), *HEAD], *(_cells(row, axes, footnotes) for row in rows)]
+
+
+def _first(text: str, axes: Sequence[str]) -> list[str]:
+    """The column that tells cells apart; of one cell alone there is none."""
+    return [text] if axes else []
 
 
 def _axes(rows: Sequence[Change]) -> list[str]:
@@ -93,7 +100,7 @@ def _axes(rows: Sequence[Change]) -> list[str]:
 
 def _cells(row: Change, axes: Sequence[str], footnotes: Footnotes) -> list[str]:
     return [
-        ", ".join(plain(row.cell.get(axis, "")) for axis in axes),
+        *_first(", ".join(plain(row.cell.get(axis, "")) for axis in axes), axes),
         row.variant,
         ms(row.base_ms) or row.base_status,
         ms(row.head_ms) or row.head_status,

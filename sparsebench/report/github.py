@@ -45,7 +45,8 @@ def render_comparison(comparison: Comparison) -> str:
     rest = {case: [row for row in rows if row.verdict in QUIET] for case, rows in cases.items()}
     if any(rest.values()):
         count = sum(map(len, rest.values()))
-        lines += ["", f"<details><summary>{count} other rows</summary>"]
+        other = " other" if any(loud.values()) else ""
+        lines += ["", f"<details><summary>{count}{other} rows</summary>"]
         lines += [*(line for case, rows in rest.items() if rows for line in _case(case, rows)), "", "</details>"]
     return "\n".join(_within(lines)) + "\n"
 

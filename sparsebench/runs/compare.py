@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from sparsebench.errors import RunError
 from sparsebench.runs.differences import fingerprint_differences, plan_differences, version_difference
 from sparsebench.runs.records import CellInfo, RunInfo, cell_key
 from sparsebench.runs.sides import Digest, Side, digest
@@ -28,7 +29,7 @@ Verdict = Literal[
 FULL_BLOCKS = 10  # a side, for all verdicts
 FEW_BLOCKS = 5  # a side, for `slower` alone, where it cannot be missed
 FEW_MARGINS = 3
-ADVICE = f"verdicts need {FULL_BLOCKS} good ones a side (--blocks {FULL_BLOCKS + 2}, as some may be lost)"
+ADVICE = f"verdicts need {FULL_BLOCKS} good ones a side; run both with more --blocks than that, for some are lost"
 EXIT_CODES = (("wrong", 3), ("failed", 4), ("missing", 1), ("slower", 1), ("inconclusive", 5))
 FAIL_ON = frozenset({"wrong", "failed", "missing", "slower"})
 NOTHING = Side(MISSING, "")  # of a row that one run does not have
@@ -115,10 +116,12 @@ def compare_runs(
     force: judge times although the two hosts, or two versions of a case, are not the same.
     """
     base, head = (run if isinstance(run, Digest) else digest(run) for run in (base, head))
+    _check_kinds(base, head)
     margins = margin if isinstance(margin, Margins) else Margins(everywhere=margin)
     differences = fingerprint_differences(base.info, head.info)
     judged = force or not differences
-    notes = [*plan_differences(base, head), *(f"hosts differ in {difference}" for difference in differences)]
+    same = ["base and head are the same run"] if base.info.id == head.info.id else []
+    notes = [*same, *plan_differences(base, head), *(f"hosts differ in {difference}" for difference in differences)]
     if differences:
         said = "times stand side by side and are not judged; --force judges them"
         notes.append("judged all the same: forced" if force else said)
@@ -136,10 +139,26 @@ def compare_runs(
     )
 
 
+def _check_kinds(base: Digest, head: Digest) -> None:
+    """Refuse what cannot be compared at all; RunError."""
+    for run in (base, head):
+        if "ab" in run.info.options:
+            raise RunError(f"{run.path}: a run of `ab`, judged already; see `sparsebench report {run.path}`")
+    names = [str(run.info.suite.get("name", "")) for run in (base, head)]
+    if names[0] != names[1] and not base.sides.keys() & head.sides.keys():
+        raise RunError(
+            f"{base.path} is a run of {names[0]} and {head.path} one of {names[1]}, and they have no cell in common; "
+            "give two runs of one suite"
+        )
+
+
 def _changes(base: Digest, head: Digest, margins: Margins, judged: bool, force: bool) -> Iterator[Change]:
     """A row for every (cell, variant) of either run."""
     old, new = ({cell_key(c.case, c.cell): c for c in run.info.cells} for run in (base, head))
+    strange = base.info.suite.get("name") != head.info.suite.get("name")
     for key, info in {**new, **old}.items():
+        if strange and not (key in old and key in new):  # counted in a note: another suite's cells are not missing
+            continue
         sides = base.sides.get(key, {}), head.sides.get(key, {})
         changed = version_difference(info, new.get(key, info))
         for variant in dict.fromkeys((*sides[0], *sides[1])):

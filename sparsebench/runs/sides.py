@@ -14,7 +14,7 @@ import msgspec
 
 from sparsebench.errors import UsageError
 from sparsebench.runs.blocks import by_row, log_ratios, times_of
-from sparsebench.runs.records import RunInfo, Timing, cell_key
+from sparsebench.runs.records import TIMED, RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import SAMPLES, Timings, read_timings
 from sparsebench.runs.summary import status_of
@@ -53,7 +53,23 @@ def digest(run: Timings) -> Digest:
         for variant in info.variants:
             blocks = index.get((key, variant), {})
             sides.setdefault(key, {})[variant] = _side(blocks, baseline if anchored else {})
-    return Digest(run.info, str(run.path), (*run.problems, *_unplanned(run.info, index.keys())), sides)
+    problems = (*run.problems, *_unfinished(run, index), *_unplanned(run.info, index.keys()))
+    return Digest(run.info, str(run.path), problems, sides)
+
+
+def _unfinished(run: Timings, index: Mapping[tuple[str, str], Mapping[int, Timing]]) -> list[str]:
+    """That blocks are missing which other rows show to have been planned; rows that failed were not asked again."""
+    rows = lacking = 0
+    for info in run.info.cells:
+        key = cell_key(info.case, info.cell)
+        for variant in info.variants:
+            found = index.get((key, variant), {})
+            rows += 1
+            lacking += len(found) < info.blocks and all(s.status in TIMED for s in found.values())
+    if not lacking or "ab" in run.info.options:
+        return []
+    told = f"{lacking} of {rows} rows lack blocks that were planned" if run.samples else "nothing was measured"
+    return [f"not finished: {told}; `sparsebench run --resume {run.path}` completes it"]
 
 
 def _unplanned(info: RunInfo, found: Collection[tuple[str, str]]) -> list[str]:

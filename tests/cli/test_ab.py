@@ -83,7 +83,7 @@ def test_what_is_slower_fails_and_the_margin_that_was_used_is_shown(call: Call, 
         (1.2, "ok", ["--fail-on", "wrong"], 0),
         (1.2, "wrong", [], 3),
         (1.2, "crash", [], 4),
-        (1.2, "ok", ["--blocks", "3", "--fail-on", "inconclusive"], 5),
+        (1.03, "ok", ["--blocks", "10", "--fail-on", "inconclusive"], 5),
     ],
 )
 def test_exit_codes(call: Call, world: World, factor: float, status: str, more: list[str], code: int) -> None:
@@ -140,7 +140,9 @@ def test_it_can_be_shown_again(call: Call, world: World) -> None:
     ("words", "said"),
     [
         (("ab", "cython"), "ab needs two things to compare"),
-        (("ab", "cython", "cpp", "--resume", "run"), "leave out A and B"),
+        (("ab", "cython", "cpp", "--resume", "run"), "leave out A, B, -k"),
+        (("ab", "--resume", "run", "--blocks", "20"), "leave out A, B, -k"),
+        (("ab", "cython", "cpp", "--blocks", "5"), "a verdict needs 10 good blocks; give 10, 15, 20, 30"),
         (("run", "--resume", "run"), "an ab; go on with it by `sparsebench ab --resume"),
         (("ab", "cython", "cpp", "--save", "ab.csv"), "give a name that ends in .md, .json, .txt"),
         (("ab", "cython", "cpp", "--fail-on", "slow"), "did you mean 'slower'"),

@@ -12,7 +12,7 @@ import pytest
 
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import Cell
-from sparsebench.harness.duelling import DuelRunner, most_blocks
+from sparsebench.harness.duelling import DuelRunner, looks_within, most_blocks
 from sparsebench.harness.plan import Selection
 from sparsebench.harness.runner import new_info
 from sparsebench.harness.session import Silent
@@ -78,7 +78,7 @@ def duel(
     for cell, name in [(c, n) for c in plan.cells for n in barred if c.case.name == "one"]:
         plan.bar(cell, name, "unsupported", "no such layer")
     with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
-        DuelRunner(plan, writer, Silent()).run()
+        DuelRunner(plan, writer, Silent(), looks=looks_within(most)).run()
     return {each.case: each for each in duels_of(read_run(folder))}, blocks
 
 
@@ -178,17 +178,35 @@ def test_what_is_wrong_in_a_new_case_is_wrong(pretend: Pretend, tmp_path: Path) 
 
 
 def test_a_number_of_blocks_that_is_no_look_decides_nothing(pretend: Pretend, tmp_path: Path) -> None:
-    """Slower and faster in turn for 17 blocks, then much slower: at 10, 15 and 20 nothing is clear, at 24 it is."""
+    """Slower and faster in turn for 17 good blocks, then much slower; so many are lost that it ends after 24."""
+    lost = {*range(15), 39}
 
     def late(cell: Cell | None, block: int) -> float:
-        return (1.12 if block % 2 else 0.95) if block < 17 else 1.3
+        return (0.95 if block % 2 else 1.12) if block < 32 else 1.3
 
-    values = [math.log(late(None, block)) for block in range(24)]
-    assert judge_pairs(values, 0.03, NS).call == "slower"
+    def spoil(sample: Sample) -> Sample:
+        sample.status = "contaminated" if sample.block in lost else "ok"
+        return sample
+
+    values = [math.log(late(None, block)) for block in range(15, 39)]
+    assert judge_pairs(values, 0.03, NS).call == "slower", "the twin: what the 24 would say if they were looked at"
     assert settled(values, 0.03, NS) is None
-    found, blocks = duel(pretend, tmp_path / "run", late, most=24)
-    assert (found["one"].verdict, len(blocks["one"])) == ("inconclusive", 24)
+    found, blocks = duel(pretend, tmp_path / "run", late, spoil)
+    assert (found["one"].verdict, len(blocks["one"])) == ("inconclusive", 40)
     assert found["one"].judgement is not None and found["one"].judgement.blocks == 24
+
+
+def test_no_more_good_blocks_than_were_asked_for(pretend: Pretend, tmp_path: Path) -> None:
+    """What is lost of them is made up for."""
+
+    def spoil(sample: Sample) -> Sample:
+        sample.status = "contaminated" if sample.block == 3 else "ok"
+        return sample
+
+    found, blocks = duel(pretend, tmp_path / "run", lambda _, block: 1.1 if block % 2 else 0.95, spoil, most=12)
+    assert (found["one"].verdict, len(blocks["one"]), found["one"].blocks_dropped) == ("inconclusive", 11, 1)
+    with pytest.raises(UsageError, match="--blocks 9: a verdict needs 10 good blocks"):
+        looks_within(9)
 
 
 PLUGIN = """

@@ -5,7 +5,7 @@ import dataclasses
 import msgspec
 import pytest
 
-from sparsebench.errors import UsageError
+from sparsebench.errors import RunError, UsageError
 from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs, judge
 from sparsebench.runs.sides import digest, renamed
 
@@ -21,13 +21,38 @@ def verdicts(comparison, variant="cython"):
 
 def test_different_suites_and_cells_of_one_run_are_said(run_of, cells_of):
     base = run_of(cells_of(sparsities=(0.7, 0.8, 0.9)))
-    head = run_of(cells_of(sparsities=(0.9, 0.99)), suite={"name": "suite-mine"})
-    notes = compare_runs(base, head).notes
-    assert notes == (
+    head = run_of(cells_of(sparsities=(0.9, 0.99)), suite={"name": "suite-mine"}, seed=1)
+    comparison = compare_runs(base, head)
+    assert {row.cell["sparsity"] for row in comparison.rows} == {0.9}, "cells of another suite are not missing"
+    assert comparison.notes == (
         "the runs are of different suites, suite-cpu and suite-mine: only cells that both have are compared",
         "2 of 3 cells of base are not in the other run",
         "1 of 2 cells of head are not in the other run",
     )
+
+
+def test_suites_without_a_common_cell_are_refused(run_of, cells_of):
+    head = run_of(cells_of(sparsities=(0.99,)), suite={"name": "suite-mine"}, seed=1)
+    with pytest.raises(
+        RunError, match=r"is a run of suite-cpu and .* one of suite-mine, and they have no cell in common"
+    ):
+        compare_runs(run_of(), head)
+
+
+def test_a_run_of_ab_is_refused(run_of):
+    with pytest.raises(RunError, match="a run of `ab`, judged already; see `sparsebench report runs/run-1`"):
+        compare_runs(run_of(), run_of(seed=1, options={"ab": ["cython", "cpp"]}))
+
+
+def test_a_run_against_itself_and_one_that_is_not_finished_are_said(run_of):
+    assert compare_runs(run_of(), run_of()).notes == ("base and head are the same run",)
+    torn = run_of(seed=1, change=lambda s: s if s.block < 2 or s.variant != "cython" else None)
+    told = "2 of 6 rows lack blocks that were planned; `sparsebench run --resume runs/run-1` completes it"
+    assert compare_runs(run_of(), torn).notes == (f"head: not finished: {told}",)
+    assert "nothing was measured" in compare_runs(run_of(), run_of(seed=1, change=lambda s: None)).notes[-1]
+    failed = run_of(seed=1, change=lambda s: replace(s, status="crash", t_ns=[]) if s.variant == "cython" else s)
+    first = dataclasses.replace(failed, samples=[s for s in failed.samples if s.variant != "cython" or s.block == 0])
+    assert compare_runs(run_of(), first).notes == (), "what failed is not asked again"
 
 
 def as_named(cells, names):
@@ -100,8 +125,8 @@ def more_samples(run, count, **changes):
 
 
 def test_samples_that_no_plan_knows_are_said(run_of):
-    assert compare_runs(run_of(), run_of()).notes == ()
-    odd = more_samples(more_samples(run_of(), 1, case="gone"), 1, variant="stranger")
+    assert compare_runs(run_of(), run_of(seed=1)).notes == ()
+    odd = more_samples(more_samples(run_of(seed=1), 1, case="gone"), 1, variant="stranger")
     cell = "[pass=forward,sparsity=0.8,threads=1]"
     assert compare_runs(run_of(), odd).notes == (
         f"head: gone{cell}: samples of a cell that run.json does not plan, left out",
@@ -121,7 +146,7 @@ def test_of_many_samples_that_no_plan_knows_five_of_a_kind_are_named(run_of):
 
 @pytest.mark.parametrize(("base", "head"), [(5, 5), (10, 9), (7, 12)])
 def test_more_blocks_are_advised_than_a_verdict_needs(base, head):
-    advice = "verdicts need 10 good ones a side (--blocks 12, as some may be lost)"
+    advice = "verdicts need 10 good ones a side; run both with more --blocks than that, for some are lost"
     values = [0.0, 0.001, -0.001] * 4
     assert judge(values[:base], values[:head], 0.03, 1e6) == ("inconclusive", f"{base} and {head} blocks: {advice}")
     little = judge([0.0] * base, [0.05] * head, 0.03, 1e6)[1]
