@@ -35,7 +35,9 @@ Next: sparsebench doctor --aa 20
 @click.argument("a", required=False)
 @click.argument("b", required=False)
 @click.option("--suite", default="suite-cpu", show_default=True, help="Whose cells to measure.")
-@click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
+@click.option(
+    "-k", "expression", default="", metavar="EXPR", help='Only what matches, as in "conv and not sparsity=0.99".'
+)
 @click.option("--threads", type=click.IntRange(1), help="Instead of what the suite says.")
 @click.option(
     "--blocks",

@@ -47,7 +47,9 @@ SELECTING = (
 
 @click.command("run", epilog=EPILOG)
 @click.argument("suite", required=False)
-@click.option("-k", "expression", default="", metavar="EXPR", help="Only cases whose name, tags or values match.")
+@click.option(
+    "-k", "expression", default="", metavar="EXPR", help='Only what matches, as in "conv and not sparsity=0.99".'
+)
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Only this backend beside the baseline.")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this pruning method beside `dense`.")
 @click.option("--plugin", "files", multiple=True, metavar="FILE", help="A Python file with a sparsebench hook.")

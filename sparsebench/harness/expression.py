@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from sparsebench.errors import UsageError
+from sparsebench.errors import UsageError, nearest
 from sparsebench.harness.cells import Cell
 
 Holds = Callable[[str], bool]  # whether a cell has a word
@@ -45,6 +45,23 @@ def _is(value: object, text: str) -> bool:
         return float(text) == value
     except ValueError:
         return False
+
+
+def why_none(expression: str, cells: Iterable[Cell]) -> str:
+    """For an error, "; sparsity is here 0.9, 0.95": of each AXIS=VALUE that no cell has, what there is; or nothing."""
+    values: dict[str, list[object]] = {}
+    for cell in cells:
+        for axis, value in cell.axes.items():
+            if value not in values.setdefault(axis, []):
+                values[axis].append(value)
+    told = ""
+    for word in _TOKENS.findall(expression):
+        axis, equals, text = word.partition("=")
+        if equals and axis not in values:
+            told += f"; no axis is called {axis!r}{nearest(axis, values)}"
+        elif equals and not any(_is(value, text) for value in values[axis]):
+            told += f"; {axis} is here {', '.join(map(str, values[axis]))}"
+    return told
 
 
 class _Reader:

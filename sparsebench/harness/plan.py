@@ -9,7 +9,7 @@ from typing import Any
 
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import PRODUCTS, TARGETS, Cell, expand, first_values
-from sparsebench.harness.expression import matches
+from sparsebench.harness.expression import matches, why_none
 from sparsebench.harness.suite import Suite
 from sparsebench.problem import Problem
 from sparsebench.registry import Entry, Registry
@@ -108,7 +108,8 @@ def make_plan(suite: Suite, registry: Registry, selection: Selection, files: Ite
         given = [f"--{kind} {name}" for kind in ("backend", "method") for name in getattr(selection, f"{kind}s")]
         given += [f"-k {expression!r}"] if expression else []
         what = " with ".join(given) or "the shard"
-        raise UsageError(f"{suite.name}: {what} selects no cell; cases: {', '.join(c.name for c in suite.cases)}")
+        told = why_none(expression, every) or f"; cases: {', '.join(c.name for c in suite.cases)}"
+        raise UsageError(f"{suite.name}: {what} selects no cell{told}")
     plan = Plan(suite, [], {}, {}, {}, named=(*selection.backends, *selection.methods))
     for cell in cells:
         kind = "methods" if cell.case.by_method else "backends"

@@ -17,7 +17,7 @@ from typing import Any
 from sparsebench.errors import UsageError
 from sparsebench.harness.cells import expand
 from sparsebench.harness.duelling import looks_within, most_blocks
-from sparsebench.harness.expression import matches
+from sparsebench.harness.expression import matches, why_none
 from sparsebench.harness.plan import Plan, Selection, overridden, parts_of
 from sparsebench.harness.revisions import built, commit, file_at, is_revision
 from sparsebench.harness.suite import Suite
@@ -61,9 +61,12 @@ def duel_plan(suite: Suite, sides: Sequence[Side], registry: Registry, selection
     """The plan of an `ab`: the cells of a suite in which backends compete, with the two sides as their variants."""
     suite = overridden(suite, selection)
     expression = selection.expression.strip() or suite.default
-    cells = [cell for cell in expand(suite) if not cell.case.by_method and matches(expression, cell)]
+    able = [cell for cell in expand(suite) if not cell.case.by_method]
+    cells = [cell for cell in able if matches(expression, cell)]
     if not cells:
-        raise UsageError(f"{suite.name}: no cell in which backends compete matches {expression!r}")
+        names = ", ".join(dict.fromkeys(cell.case.name for cell in able))
+        told = why_none(expression, able) or f"; cases: {names}"
+        raise UsageError(f"{suite.name}: no cell in which backends compete matches -k {expression!r}{told}")
     a, b = _told_apart(sides)
     most = most_blocks(looks_within(selection.blocks))
     cells = [replace(cell, baseline=a, case=replace(cell.case, blocks=most)) for cell in cells]

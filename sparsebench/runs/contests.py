@@ -40,7 +40,7 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     cells_planned: int
     blocks: int  # that all those cells have in common
     standings: tuple[Standing, ...]
-    level: tuple[str, ...] = ()  # variants whose range over blocks touches the winner's
+    level: tuple[str, ...] = ()  # variants that are as good as the winner in some block
     left_out: dict[str, str] = {}  # variant -> why it does not stand
 
     @property
@@ -66,7 +66,8 @@ def _contest(group: Sequence[CellInfo], cells: Sequence[Mapping[str, Row]]) -> C
     if solved and not common:
         left_out |= dict.fromkeys(solved, "no cell that all variants solved")
     blocks = _common_blocks(common, solved)
-    standings = [_standing(v, [cell[v] for cell in common], blocks) for v in solved] if common else []
+    means = {v: [geometric_mean([cell[v].block_ratios[b] for cell in common]) for b in blocks] for v in solved}
+    standings = [_standing(v, [cell[v] for cell in common], means[v]) for v in solved] if common else []
     standings.sort(key=lambda standing: -standing.ratio)
     first = group[0]
     return Contest(
@@ -79,7 +80,7 @@ def _contest(group: Sequence[CellInfo], cells: Sequence[Mapping[str, Row]]) -> C
         cells_planned=len(cells),
         blocks=len(blocks),
         standings=tuple(standings),
-        level=_level(standings),
+        level=_level([standing.variant for standing in standings], means),
         left_out=left_out,
     )
 
@@ -111,19 +112,18 @@ def _solved(row: Row | None) -> bool:
     return row is not None and row.ratio is not None and not row.is_rough
 
 
-def _standing(variant: str, rows: Sequence[Row], blocks: Sequence[int]) -> Standing:
-    """The mean over cells of the median over blocks; its range comes from the means within single blocks."""
+def _standing(variant: str, rows: Sequence[Row], means: Sequence[float]) -> Standing:
+    """The mean over cells of the median over blocks; its range is that of the means within single blocks."""
     ratio = geometric_mean([row.ratio for row in rows if row.ratio is not None])
-    if len(blocks) < 2:
+    if len(means) < 2:
         return Standing(variant=variant, ratio=ratio)
-    means = [geometric_mean([row.block_ratios[b] for row in rows]) for b in blocks]
     return Standing(variant=variant, ratio=ratio, low=min(means), high=max(means))
 
 
-def _level(standings: Sequence[Standing]) -> tuple[str, ...]:
-    """Who cannot be told from the winner: ranges touch, or there are no ranges."""
-    if not standings:
+def _level(variants: Sequence[str], means: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Who cannot be told from the first: as good in some block, for blocks drift and drift is common; or one block."""
+    if not variants:
         return ()
-    best, *others = standings
-    low = best.low
-    return tuple(s.variant for s in others if low is None or s.high is None or s.high >= low)
+    best, *others = variants
+    few = len(means[best]) < 2
+    return tuple(v for v in others if few or any(mine >= its for mine, its in zip(means[v], means[best], strict=True)))

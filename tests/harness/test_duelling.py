@@ -254,5 +254,5 @@ def test_a_thing_against_itself_is_told_apart() -> None:
     registry = load_registry()
     plan = duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cpp"), side_of("cpp")], registry, Selection())
     assert plan.variants[plan.cells[0].key] == ["cpp", "cpp (again)"]
-    with pytest.raises(UsageError, match="no cell in which backends compete matches 'nothing'"):
+    with pytest.raises(UsageError, match="no cell in which backends compete matches -k 'nothing'; cases: one, other"):
         duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cpp")] * 2, registry, Selection(expression="nothing"))

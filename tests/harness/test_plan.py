@@ -65,6 +65,20 @@ def test_k_looks_at_name_kind_tags_and_values(planned: Planned, expression: str,
     assert {c.case.name for c in planned(CASES, expression=expression).cells} == chosen
 
 
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("sparsity=0.7", r"selects no cell; sparsity is here 0\.9, 0\.99$"),
+        ("sprsity=0.9", r"no axis is called 'sprsity'; did you mean 'sparsity'\?$"),
+        ("linear and pass=forwrd", "pass is here forward, both$"),
+        ("zzz=1", "no axis is called 'zzz'; known: pass, seed, sparsity, threads$"),
+    ],
+)
+def test_k_says_what_values_there_are(planned: Planned, expression: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        planned(CASES, expression=expression)
+
+
 def test_k_selects_cells_not_cases(planned: Planned) -> None:
     assert names(planned(CASES, expression="linear and sparsity=0.9 and pass=both or 0.99 and forward")) == [
         "linear-wide 0.9 both",

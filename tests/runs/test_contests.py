@@ -63,7 +63,21 @@ def test_ops_have_means_of_their_own(run_of, cells_of):
     assert [c.op for c in contests] == ["linear", "linear", "conv2d", "conv2d"]
 
 
-def test_variants_whose_ranges_touch_are_not_told_apart(run_of):
+def test_who_is_faster_in_every_block_is_told_apart_though_blocks_drift(run_of):
+    """Blocks in which the baseline itself was slow or fast move both ratios: their ranges touch, their order stays."""
+
+    def change(s):
+        factor = 1.3 if s.variant == "torch-dense" and s.block % 2 else 1.0
+        return replace(s, t_ns=[t * factor for t in s.t_ns])
+
+    times = {"torch-dense": 2e6, "torch-csr": 1.15e6, "cython": 1e6}
+    contest = contest_at(run_of(times=times, change=change, block_sd=0.005))
+    first, second, *_ = contest.standings
+    assert (first.variant, second.variant, contest.level) == ("cython", "torch-csr", ())
+    assert second.high > first.low, "ranges alone would not tell"
+
+
+def test_variants_that_are_as_good_in_some_block_are_not_told_apart(run_of):
     times = {"torch-dense": 2e6, "torch-csr": 1.005e6, "cython": 1e6}
     contest = contest_at(run_of(times=times))
     assert len(contest.level) == 1
