@@ -12,6 +12,7 @@ from sparsebench.runs.records import RunInfo
 from sparsebench.runs.summary import Row, RunSummary
 
 WIDTH = 100
+LISTED = 2000  # rows that a terminal gets one by one; of more it gets what is news, and the others counted
 UNITS = {"kernel": "ms", "inference": "ms per batch", "training": "ms"}  # of a whole kind: trainings differ, see Panel
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from sparsebench.report import _layout
 from sparsebench.report._grid import fit
 from sparsebench.report._layout import Footnotes, axes_text, axis_text, common_words, where_and_when, wrap
 from sparsebench.report._numbers import ms, percent, percent_span, plain
@@ -16,7 +17,6 @@ ORDER = (
     "inconclusive", "same", "unchanged", "anchor",
 )  # fmt: skip
 QUIET = frozenset({"same", "unchanged", "anchor", "inconclusive", "not judged"})  # no news
-LISTED = 2000  # rows that a terminal gets one by one; of more, the quiet ones are counted
 REASONS = 10  # by which those are counted
 ANCHORED = "change: head against base, each divided by the baseline of its own block; times are not so divided"
 HEAD = ("variant", "base", "head", "change", f"{100 * (1 - ALPHA):g} % interval", "verdict")
@@ -26,7 +26,7 @@ def comparison_table(comparison: Comparison) -> str:
     """The comparison for a terminal, 100 columns wide."""
     lines = [line for text in heading_lines(comparison) for line in wrap(text, indent=0)]
     footnotes = Footnotes()
-    quiet = [row for row in comparison.rows if row.verdict in QUIET] if len(comparison.rows) > LISTED else []
+    quiet = [row for row in comparison.rows if row.verdict in QUIET] if len(comparison.rows) > _layout.LISTED else []
     for case, rows in by_case(comparison).items():
         listed = [row for row in rows if row.verdict not in QUIET] if quiet else rows
         if listed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 
@@ -28,7 +29,11 @@ def render(summary: RunSummary) -> str:
     """The run as a page."""
     info = summary.info
     name = f"{info.suite.get('name', 'run')}: {info.id}"
-    parts = [f"<h1>{escape(name)}</h1>", _p(where_and_when(info)), f"<p><code>{escape(' '.join(info.argv))}</code></p>"]
+    parts = [
+        f"<h1>{escape(name)}</h1>",
+        _p(where_and_when(info)),
+        f"<p><code>{escape(shlex.join(info.argv))}</code></p>",
+    ]
     parts.append(
         _p("Times are medians over blocks of fresh processes, caches warm. A ratio is baseline's time / this time.")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from sparsebench.report import _scores as score_tables
@@ -31,7 +32,7 @@ from sparsebench.runs.summary import Row, RunSummary
 def render(summary: RunSummary) -> str:
     """The run as a Markdown page."""
     lines = [f"# {summary.info.suite.get('name', 'run')}: {summary.info.id}", "", where_and_when(summary.info), ""]
-    lines += [f"`{' '.join(summary.info.argv)}`", ""]
+    lines += [f"`{shlex.join(summary.info.argv)}`", ""]
     lines += [
         "Times are medians over blocks (fresh processes), caches warm, with the range over blocks. A ratio is the",
         "baseline's time over this one's, paired within rounds: above 1 is faster. **Bold** is the fastest of the",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from sparsebench.report import _layout
 from sparsebench.report import _scores as score_tables
 from sparsebench.report._detail import break_even_text, ceiling_lines, detail_legend, detail_table, detailed, of_case
 from sparsebench.report._grid import fit
@@ -36,7 +38,9 @@ GFLOPS = f"GFLOP/s {BEST}"
 def render(summary: RunSummary) -> str:
     """The run as tables; every line at most 100 columns unless a name alone is longer."""
     lines = [*wrap(where_and_when(summary.info), indent=0), *_legend(summary)]
-    found = panels([row for row in summary.rows if row.kind not in SCORED])
+    raced = [row for row in summary.rows if row.kind not in SCORED]
+    found = panels(raced) if len(raced) <= _layout.LISTED else []
+    lines += _counted(raced) if raced and not found else []
     for kind in dict.fromkeys(panel.kind for panel in found):
         lines += ["", f"{kind.upper()} ({UNITS.get(kind, 'ms')})"]
         of_kind = [panel for panel in found if panel.kind == kind]
@@ -53,6 +57,19 @@ def render(summary: RunSummary) -> str:
 def render_comparison(comparison: Comparison) -> str:
     """Two runs as a table, what matters first."""
     return comparison_table(comparison)
+
+
+def _counted(rows: Sequence[Row]) -> list[str]:
+    """Of more rows than anybody reads: a line for each case, and what kept rows from having a time."""
+    first = f"not listed, {len(rows)} rows (--format markdown, csv or json has them all):"
+    lines = ["", *wrap(first, indent=0)]
+    footnotes = Footnotes()
+    cases: dict[str, Counter[str]] = {}
+    for row in rows:
+        cases.setdefault(row.case, Counter())[row.status if row.ms is not None else failure_mark(row, footnotes)] += 1
+    for case, ends in cases.items():
+        lines += wrap(f"{case}: {', '.join(f'{count} {end}' for end, count in ends.items())}")
+    return [*lines, *footnotes.lines()]
 
 
 def _scores(summary: RunSummary) -> list[str]:

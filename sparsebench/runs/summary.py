@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +11,6 @@ import msgspec
 from sparsebench.runs.blocks import by_row, kept, log_ratios, loosened, times_of
 from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
-from sparsebench.runs.halves import in_halves
 from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, Timing, cell_key
 from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
 from sparsebench.runs.scores import Ranking, Score, rankings_of, scores_of
@@ -21,7 +20,6 @@ from sparsebench.runs.store import Run
 # One bad block makes the row bad: first in this list wins. `contaminated` is not in it, it needs all blocks.
 WORST_FIRST = ("wrong", "crash", "timeout", "oom", "error", "skipped", "unsupported")
 MISSING = "missing"
-LARGE = 50_000  # samples that take longer to sum up than a process takes to start
 FAILED = frozenset({"crash", "timeout", "oom", "error"})
 MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the row says so
 
@@ -101,23 +99,18 @@ def summarize(run: Run) -> RunSummary:
     for (key, variant), blocks in by_row(run.samples).items():
         index.setdefault(key, {})[variant] = blocks
     ceilings = ceilings_of(run.info)
-    keys = [cell_key(info.case, info.cell) for info in run.info.cells]
-
-    def made(planned: Sequence[tuple[CellInfo, str]]) -> list[list[Row]]:
-        return [_rows_of_cell(i, index.get(key, {}), run.info, roof_of(i, ceilings)) for i, key in planned]
-
-    planned = list(zip(run.info.cells, keys, strict=True))
-    of_cells = in_halves(made, planned) if len(run.samples) > LARGE else made(planned)
-    rows = [row for of_cell in of_cells for row in of_cell]
+    cells: list[tuple[CellInfo, list[Row]]] = []
+    planned: set[str] = set()
+    for info in run.info.cells:
+        key = cell_key(info.case, info.cell)
+        planned.add(key)
+        cells.append((info, _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings))))
+    rows = [row for _, of_cell in cells for row in of_cell]
     problems = [
         *run.problems,
         *_missing_shards(run.info),
-        *(
-            f"{key}: samples of a cell that run.json does not plan, left out"
-            for key in sorted(index.keys() - set(keys))
-        ),
+        *(f"{key}: samples of a cell that run.json does not plan, left out" for key in sorted(index.keys() - planned)),
     ]
-    cells = zip(run.info.cells, of_cells, strict=True)
     contests = contests_of(pair for pair in cells if pair[0].kind not in SCORED)
     scores = scores_of(rows)
     return RunSummary(

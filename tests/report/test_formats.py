@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sparsebench.errors import UsageError
-from sparsebench.report import COMPARISON_FORMATS, _verdicts, formats, render, render_comparison
+from sparsebench.report import COMPARISON_FORMATS, _layout, _verdicts, formats, render, render_comparison
 from sparsebench.runs.compare import compare_runs
 from sparsebench.runs.summary import summarize
 
@@ -112,7 +112,7 @@ def test_a_comparison_for_the_terminal(slower):
 
 
 def test_of_a_long_comparison_the_terminal_gets_the_news_and_counts_the_rest(slower, monkeypatch):
-    monkeypatch.setattr(_verdicts, "LISTED", 5)
+    monkeypatch.setattr(_layout, "LISTED", 5)
     text = render_comparison(slower)
     rows = [line for line in text.splitlines() if line.startswith("0.")]
     assert [" slower " in row for row in rows] == [True, True]

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from sparsebench.report import render
+from sparsebench.report import _layout, render
 from sparsebench.report._layout import ROUGH, ROUGH_LEGEND
 from sparsebench.report.table import BEST, GFLOPS, OTHER_CLASS
 from sparsebench.runs.records import CellInfo
@@ -195,3 +195,19 @@ def replace_samples(run, samples):
 
 def test_an_empty_plan_is_still_a_report(run_of):
     assert "rows: none" in render(summarize(run_of([])))
+
+
+def test_of_a_long_run_the_terminal_gets_who_wins_and_the_rows_counted(run_of, monkeypatch):
+    def fail(s):
+        hit = s.variant == "torch-csr" and s.cell["sparsity"] == 0.9
+        return msgspec.structs.replace(s, status="crash", reason="no luck", t_ns=[]) if hit else s
+
+    summary = summarize(run_of(change=fail))
+    short = render(summary)
+    assert "not listed" not in short
+    monkeypatch.setattr(_layout, "LISTED", 5)
+    text = render(summary)
+    assert "not listed, 6 rows (--format markdown, csv or json has them all):" in text
+    assert "  linear-1024: 5 ok, 1 crash [1]\n" in text
+    assert "[1] crash: no luck" in text
+    assert text[text.index("WHO WINS") :] == short[short.index("WHO WINS") :]

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sparsebench.runs import summary
 from sparsebench.runs.halves import in_halves
-from sparsebench.runs.summary import summarize
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +47,3 @@ def test_what_the_other_process_cannot_do_is_done_here_and_errors_are_raised_her
 
     with pytest.raises(ZeroDivisionError):
         in_halves(broken, range(4))
-
-
-def test_a_large_run_is_summed_up_so_and_nothing_else_differs(run_of, monkeypatch):
-    run = run_of()
-    alone = summarize(run)
-    monkeypatch.setattr(summary, "LARGE", 0)
-    assert summarize(run) == alone
