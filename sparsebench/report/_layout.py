@@ -31,9 +31,8 @@ class Panel:
     @property
     def heading(self) -> str:
         """The case, what it is, the axes that are the same in the whole panel, and what a training's time is of."""
-        said = {axis: value for axis, value in self.fixed.items() if axis_text(axis, value) not in self.title}
         unit = self.unit if self.unit != UNITS.get(self.kind, "ms") else ""
-        return ", ".join(filter(None, (f"{self.case}: {self.title}", axes_text(said), unit)))
+        return ", ".join(filter(None, (f"{self.case}: {self.title}", axes_text(unsaid(self.fixed, self.title)), unit)))
 
     @property
     def unit(self) -> str:
@@ -97,6 +96,16 @@ def axis_text(axis: str, value: object) -> str:
 def axes_text(axes: Mapping[str, Any]) -> str:
     """A cell in words: "sparsity 0.9, both, threads 1"."""
     return ", ".join(axis_text(axis, value) for axis, value in axes.items())
+
+
+def unsaid(axes: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """The axes that a title does not tell already, as "threads 1", or as kernels tell their sparsity, "at 0.9"."""
+    titled = f"{title},"
+    return {
+        axis: value
+        for axis, value in axes.items()
+        if axis_text(axis, value) not in title and not (axis == "sparsity" and f" at {plain(value)}," in titled)
+    }
 
 
 def common_words(titles: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sparsebench.report import _layout
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import Footnotes, axes_text, axis_text, common_words, where_and_when, wrap
+from sparsebench.report._layout import Footnotes, axes_text, common_words, unsaid, where_and_when, wrap
 from sparsebench.report._numbers import ms, percent, percent_span, plain
 from sparsebench.runs.compare import Change, Comparison
 from sparsebench.runs.verdicts import ALPHA
@@ -72,9 +72,9 @@ def by_case(comparison: Comparison) -> dict[str, list[Change]]:
 def case_heading(case: str, rows: Sequence[Change]) -> str:
     """The case, what its rows have in common, and the axes in which they do not differ."""
     title = common_words([row.title for row in rows])
-    said = title.replace(" at ", " sparsity ")
-    shared = {a: v for a, v in rows[0].cell.items() if a not in _axes(rows) and axis_text(a, v) not in said}
-    return ", ".join(filter(None, (f"{case}: {title}", axes_text(shared))))
+    differing = _axes(rows)
+    shared = {axis: value for axis, value in rows[0].cell.items() if axis not in differing}
+    return ", ".join(filter(None, (f"{case}: {title}", axes_text(unsaid(shared, title)))))
 
 
 def change_table(rows: Sequence[Change], footnotes: Footnotes) -> list[list[str]]:

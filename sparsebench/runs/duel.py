@@ -91,16 +91,18 @@ def _standing(a: str, b: str, sides: Sequence[dict[int, Sample]]) -> tuple[str, 
 
     What B lacks counts against it; what A lacked, B has mended or brought.
     """
-    (was, why), (now, reason) = (status_of(side) for side in sides)
+    (was, why), (now, reason) = map(status_of, sides)
     told = f"{b}: {now}" + (f": {reason}" if reason else "")
     if now == "wrong" or now in FAILED:
         return ("wrong" if now == "wrong" else "failed"), told
+    lacked = was == "wrong" or was in FAILED or was in BARRED
     if now in BARRED:
-        return ("inconclusive" if was in BARRED or was in FAILED or was == "wrong" else "missing"), told
-    if was == "wrong" or was in FAILED or was in BARRED:
-        verdict = "new" if was in BARRED else "fixed"
-        return (verdict if now in TIMED else "inconclusive"), f"{a}: {was}" + (f": {why}" if why else "")
-    return ("inconclusive", told) if now not in TIMED else ("", "")
+        return ("inconclusive" if lacked else "missing"), told
+    if now not in TIMED:
+        return "inconclusive", told
+    if lacked:
+        return ("new" if was in BARRED else "fixed"), f"{a}: {was}" + (f": {why}" if why else "")
+    return "", ""
 
 
 def _why(judged: Judgement | None) -> str:

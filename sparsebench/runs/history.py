@@ -137,7 +137,7 @@ def _heads(folder: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
         raise RunError(f"{folder}: no run below it can be read{': ' + notes[0] if notes else ''}")
     duels = [info.id for _, info in found if "ab" in info.options]
     if duels:  # their baseline is one of the two sides, and their blocks hold nothing else
-        notes.append(f"{len(duels)} runs of `ab`, left out: {', '.join(duels)}")
+        notes.append(f"runs of `ab`, left out: {', '.join(duels)}")
     found = [(path, info) for path, info in found if "ab" not in info.options]
     undated = [info.id for _, info in found if _moment(info) is None]
     if undated:

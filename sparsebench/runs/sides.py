@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 
 from sparsebench.errors import UsageError
 from sparsebench.runs.blocks import by_row, log_ratios, times_of
-from sparsebench.runs.halves import in_halves
 from sparsebench.runs.records import TIMED, RunInfo, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import SAMPLES, Timings, read_timings
@@ -63,7 +66,7 @@ def _unfinished(run: Timings, index: Mapping[tuple[str, str], Mapping[int, Timin
             found = index.get((key, variant), {})
             rows += 1
             lacking += len(found) < info.blocks and all(s.status in TIMED for s in found.values())
-    if not lacking or "ab" in run.info.options:
+    if not lacking:
         return []
     told = f"{lacking} of {rows} rows lack blocks that were planned" if run.samples else "nothing was measured"
     return [f"not finished: {told}; `sparsebench run --resume {run.path}` completes it"]
@@ -90,11 +93,15 @@ def _few(lines: list[str], what: str) -> list[str]:
 def digests_of(folders: Sequence[Path]) -> list[Digest]:
     """The digests of run folders; of several large ones each in a process of its own, where there are cores."""
     large = sum((folder / SAMPLES).stat().st_size > LARGE for folder in folders if (folder / SAMPLES).exists())
-    return in_halves(_digests, folders) if large > 1 else _digests(folders)
+    if large < 2 or len(os.sched_getaffinity(0)) < 2:
+        return [digest(read_timings(folder)) for folder in folders]
+    with ProcessPoolExecutor(len(folders), get_context("fork")) as pool:
+        return list(pool.map(_digest_alone, folders))
 
 
-def _digests(folders: Sequence[Path]) -> list[Digest]:
-    return [digest(read_timings(folder)) for folder in folders]
+def _digest_alone(folder: Path) -> Digest:
+    gc.disable()  # the process ends with its answer
+    return digest(read_timings(folder))
 
 
 def renamed(run: Digest, names: Mapping[str, str]) -> Digest:

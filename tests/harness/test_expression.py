@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,33 +41,6 @@ def cells() -> list[Cell]:
     return expand(parse_suite(SUITE, "some.toml"))
 
 
-AXES = """
-schema = 1
-[suite]
-name = "axes"
-threads = [1, 16]
-[[kernel]]
-name = "conv"
-op = "conv2d"
-out_features = 8
-in_features = 6
-kernel_size = [[1, 1], [3, 3], [13, 3]]
-padding = 1
-height = 13
-width = 13
-sparsity = [0.9, 0.95, 0.99]
-pass = ["forward", "both"]
-bias = [true, false]
-[[training]]
-name = "mlp"
-model = "mlp"
-dataset = "digits"
-lr = [0.001, 0.01]
-momentum = [0.0, 1.0]
-method = ["magnitude", "magnitude@layers=true"]
-"""
-
-
 def chosen(cells: list[Cell], expression: str) -> set[tuple[Any, ...]]:
     return {(c.case.name[:4], c.axes["sparsity"], c.threads) for c in cells if matches(expression, c)}
 
@@ -95,30 +69,37 @@ def test_what_is_meant(cells: list[Cell], expression: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "axis", "values"),
+    ("expression", "values", "meant"),
     [
-        ("sparsity=0.9 and conv", "sparsity", {0.9}),
-        ("sparsity=.90 and conv", "sparsity", {0.9}),
-        ("not sparsity=0.9 and conv", "sparsity", {0.95, 0.99}),
-        ("threads=1", "threads", {1}),
-        ("threads=16", "threads", {16}),
-        ("pass=forward", "pass", {"forward"}),
-        ("pass=for", "pass", set()),
-        ("kernel_size=3x3", "kernel_size", {(3, 3)}),
-        ("bias=true", "bias", {True}),
-        ("lr=1e-3", "lr", {0.001}),
-        ("momentum=1", "momentum", {1.0}),
-        ("method=magnitude", "method", {"magnitude"}),
-        ("method=magnitude@layers=true", "method", {"magnitude@layers=true"}),
-        ("sparsity=lots", "sparsity", set()),
-        ("sparsity=", "sparsity", set()),
-        ("parsity=0.9", "sparsity", set()),
-        ("0.9 and conv", "sparsity", {0.9, 0.95, 0.99}),
+        ("sparsity=0.9", [0.9, 0.95, 0.99], [0.9]),
+        ("sparsity=.90", [0.9, 0.95, 0.99], [0.9]),
+        ("not sparsity=0.9", [0.9, 0.95, 0.99], [0.95, 0.99]),
+        ("threads=1", [1, 16], [1]),
+        ("threads=16", [1, 16], [16]),
+        ("pass=forward", ["forward", "both"], ["forward"]),
+        ("pass=for", ["forward", "both"], []),
+        ("kernel_size=3x3", [[1, 1], [3, 3], [13, 3]], [[3, 3]]),
+        ("bias=true", [True, False], [True]),
+        ("lr=1e-3", [0.001, 0.01], [0.001]),
+        ("momentum=1", [0.0, 1.0], [1.0]),
+        ("method=gmp", ["gmp", "gmp@regrow=true"], ["gmp"]),
+        ("method=gmp@regrow=true", ["gmp", "gmp@regrow=true"], ["gmp@regrow=true"]),
+        ("sparsity=lots", [0.9], []),
+        ("sparsity=", [0.9], []),
     ],
 )
-def test_an_axis_has_the_whole_value_or_has_it_not(expression: str, axis: str, values: set[Any]) -> None:
-    found = [cell.axes[axis] for cell in expand(parse_suite(AXES, "axes.toml")) if matches(expression, cell)]
-    assert {tuple(value) if isinstance(value, list) else value for value in found} == values
+def test_an_axis_has_the_whole_value_or_has_it_not(
+    cells: list[Cell], expression: str, values: list[Any], meant: list[Any]
+) -> None:
+    axis = expression.removeprefix("not ").partition("=")[0]
+    made = [replace(cells[0], axes={axis: value}) for value in values]
+    assert [cell.axes[axis] for cell in made if matches(expression, cell)] == meant
+    assert not matches(f"other{axis}={values[0]}", made[0])
+
+
+def test_a_word_alone_is_any_part_of_a_value(cells: list[Cell]) -> None:
+    made = [replace(cells[0], axes={"sparsity": value}) for value in (0.8, 0.9, 0.95)]
+    assert [matches("0.9", cell) for cell in made] == [False, True, True]
 
 
 @pytest.mark.parametrize(

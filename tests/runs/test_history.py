@@ -145,8 +145,8 @@ def test_runs_of_ab_are_no_points_and_never_the_newest(store, cells_of):
     history = history_of(folder, "linear-1024")
     assert [run.id for run in history.runs] == ["id1", "id2", "id3"]
     assert history.baseline == "torch-dense"
-    assert history.notes == ("1 runs of `ab`, left out: id4",)
-    with pytest.raises(RunError, match="no run below it can be used: 1 runs of `ab`, left out: id4"):
+    assert history.notes == ("runs of `ab`, left out: id4",)
+    with pytest.raises(RunError, match="no run below it can be used: runs of `ab`, left out: id4"):
         history_of(folder / "run-04", "linear-1024")
 
 
