@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sparsebench.errors import RunError
-from sparsebench.runs.blocks import block_ns, by_row, kept, log_ratios
+from sparsebench.runs.blocks import block_ns, kept, log_ratios
 from sparsebench.runs.records import CellInfo, Sample, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
@@ -49,12 +49,11 @@ def timed_rows(run: Run) -> list[TimedRow]:
 
 
 def _timed(run: Run) -> Iterator[TimedRow]:
-    index = by_row(run.samples)
     for info in run.info.cells:
         key = cell_key(info.case, info.cell)
-        baseline = index.get((key, info.baseline), {})
+        baseline = run.rows.get((key, info.baseline), {})
         for variant in info.variants:
-            blocks = index.get((key, variant), {})
+            blocks = run.rows.get((key, variant), {})
             if status_of(blocks)[0] == "ok":
                 ratios = log_ratios(baseline, blocks).values()
                 yield TimedRow(info, variant, tuple(blocks[b] for b in sorted(blocks)), tuple(ratios))

@@ -9,7 +9,7 @@ from sparsebench.harness.cells import Cell
 from sparsebench.harness.crew import Limits
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.runner import Listener, Runner
-from sparsebench.runs.blocks import Rows, by_row
+from sparsebench.runs.blocks import by_row
 from sparsebench.runs.duel import pairs, time_of
 from sparsebench.runs.records import Sample
 from sparsebench.runs.store import RunWriter
@@ -30,7 +30,7 @@ class DuelRunner(Runner):
         looks: Sequence[int] = LOOKS,
     ) -> None:
         self.looks = looks
-        self.rows: Rows[Sample] = by_row(writer.run.samples)
+        self.rows = by_row(writer.run.samples)
         super().__init__(plan, writer, listener, limits)
 
     def _extent(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def render(summary: RunSummary) -> str:
     axes = _keys(row.cell for row in summary.rows)
     splits = _keys(row.splits_ms for row in summary.rows)
     metrics = _keys(row.metrics for row in summary.rows)
-    infos = {cell_key(info.case, info.cell): info for info in summary.info.cells}
+    infos = summary.info.planned()
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     measured = [*COLUMNS, *(f"{split}_ms" for split in splits), *metrics, "notes"]

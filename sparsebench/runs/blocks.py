@@ -16,18 +16,14 @@ from sparsebench.runs.stats import median
 FAR = 1e100  # nothing takes so many times as long as another
 
 T = TypeVar("T", bound=Timing)
-Rows = dict[tuple[str, str], dict[int, T]]  # (cell key, variant) -> block -> sample
+Rows = Mapping[tuple[str, str], Mapping[int, T]]  # (cell key, variant) -> block -> sample
 
 
-def by_row(samples: Iterable[T]) -> Rows[T]:
+def by_row(samples: Iterable[T]) -> dict[tuple[str, str], dict[int, T]]:
     """Samples by (cell, variant), then by block; of two with one block the first stands."""
-    rows: Rows[T] = defaultdict(dict)
-    keys: dict[tuple[str, int], str] = {}  # samples that were read share their cells: a key is made once for each
-    samples = tuple(samples)  # all alive meanwhile, so that an id stays one cell's
+    rows: dict[tuple[str, str], dict[int, T]] = defaultdict(dict)
     for sample in samples:
-        place = sample.case, id(sample.cell)
-        key = keys.get(place) or keys.setdefault(place, cell_key(sample.case, sample.cell))
-        rows[key, sample.variant].setdefault(sample.block, sample)
+        rows[cell_key(sample.case, sample.cell), sample.variant].setdefault(sample.block, sample)
     return dict(rows)
 
 
@@ -99,6 +95,6 @@ def _log(ratio: float) -> float | None:
 def log_ratios(baseline: Mapping[int, Timing], variant: Mapping[int, Timing]) -> dict[int, float]:
     """Block -> value of the pair, for every block in which both have a time."""
     if baseline is variant:
-        return dict.fromkeys(times_of(variant), 0.0)
+        return {b: 0.0 for b in sorted(variant) if kept(variant[b])}
     both = sorted(baseline.keys() & variant.keys())
     return {b: value for b in both if (value := log_ratio(baseline[b], variant[b])) is not None}

@@ -15,7 +15,7 @@ import msgspec
 
 from sparsebench.errors import RunError
 from sparsebench.runs.differences import fingerprint_differences, plan_differences, version_difference
-from sparsebench.runs.records import CellInfo, RunInfo, cell_key
+from sparsebench.runs.records import CellInfo, RunInfo
 from sparsebench.runs.sides import Digest, Side, digest
 from sparsebench.runs.stats import hodges_lehmann_two, median
 from sparsebench.runs.store import Run
@@ -154,7 +154,7 @@ def _check_kinds(base: Digest, head: Digest) -> None:
 
 def _changes(base: Digest, head: Digest, margins: Margins, judged: bool, force: bool) -> Iterator[Change]:
     """A row for every (cell, variant) of either run."""
-    old, new = ({cell_key(c.case, c.cell): c for c in run.info.cells} for run in (base, head))
+    old, new = base.info.planned(), head.info.planned()
     strange = base.info.suite.get("name") != head.info.suite.get("name")
     for key, info in {**new, **old}.items():
         if strange and not (key in old and key in new):  # counted in a note: another suite's cells are not missing
@@ -198,20 +198,27 @@ def _change(info: CellInfo, variant: str, base: Side, head: Side, margin: float)
         verdict, reason = "inconclusive", f"no block of {side} has a time of both this and the baseline"
     else:
         estimate, low, high = hodges_lehmann_two(base.ratios, head.ratios, ALPHA)
-        verdict, reason = judge(base.ratios, head.ratios, margin, base.ns or 0.0)
-        bounds = (math.exp(x) if math.isfinite(x) else None for x in (low, high))
-        row = msgspec.structs.replace(row, change=math.exp(estimate), **dict(zip(("low", "high"), bounds, strict=True)))
+        verdict, reason = judge(base.ratios, head.ratios, margin, base.ns or 0.0, (low, high))
+        bounds = {"low": math.exp(low), "high": math.exp(high)} if math.isfinite(low) else {}
+        return msgspec.structs.replace(row, verdict=verdict, reason=reason, change=math.exp(estimate), **bounds)
     return msgspec.structs.replace(row, verdict=verdict, reason=reason)
 
 
-def judge(base: Sequence[float], head: Sequence[float], margin: float, base_ns: float) -> tuple[Verdict, str]:
+def judge(
+    base: Sequence[float],
+    head: Sequence[float],
+    margin: float,
+    base_ns: float,
+    interval: tuple[float, float] | None = None,
+) -> tuple[Verdict, str]:
     """(verdict, reason) from the block values log(time / baseline's time) of either side.
 
     base_ns is the variant's time in the base run: the margin is never less than FLOOR_NS of it.
+    interval is that of the shift, for who has it already.
     """
     if min(len(base), len(head)) < FULL_BLOCKS:
         return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), limit_of(0.0, base_ns))
-    _, low, high = hodges_lehmann_two(base, head, ALPHA)
+    low, high = interval or hodges_lehmann_two(base, head, ALPHA)[1:]
     call = called(low, high, limit_of(margin, base_ns))
     return call, "the interval reaches across a margin; more blocks narrow it" if call == "inconclusive" else ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import Rows, by_row, log_ratios, times_of
+from sparsebench.runs.blocks import Rows, log_ratios, times_of
 from sparsebench.runs.records import TIMED, CellInfo, Sample, Timing, cell_key
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
@@ -39,11 +39,10 @@ class Duel(msgspec.Struct, frozen=True, kw_only=True):
 
 def duels_of(run: Run) -> tuple[Duel, ...]:
     """All cells of a run with two variants, in the order of its plan."""
-    rows = by_row(run.samples)
-    return tuple(duel(info, rows) for info in run.info.cells if len(info.variants) == 2)
+    return tuple(duel(info, run.rows) for info in run.info.cells if len(info.variants) == 2)
 
 
-def duel(info: CellInfo, rows: Rows) -> Duel:
+def duel(info: CellInfo, rows: Rows[Sample]) -> Duel:
     """One cell of it."""
     a, b = info.variants
     key = cell_key(info.case, info.cell)
@@ -86,7 +85,7 @@ def worst(duels: Iterable[Duel], fail_on: frozenset[str]) -> int:
     return next((code for verdict, code in EXIT_CODES if verdict in seen), 0)
 
 
-def _standing(a: str, b: str, sides: Sequence[dict[int, Sample]]) -> tuple[str, str]:
+def _standing(a: str, b: str, sides: Sequence[Mapping[int, Sample]]) -> tuple[str, str]:
     """(verdict, reason) where there is nothing to time one against the other; nothing if both have times.
 
     What B lacks counts against it; what A lacked, B has mended or brought.

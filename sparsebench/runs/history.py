@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from sparsebench.errors import RunError, UsageError, nearest
-from sparsebench.runs.blocks import by_row, log_ratios
+from sparsebench.runs.blocks import log_ratios
 from sparsebench.runs.differences import fingerprint_differences
 from sparsebench.runs.reading import INFO, read_info
 from sparsebench.runs.records import CellInfo, RunInfo, Timing, cell_key
@@ -203,7 +203,6 @@ def _add(
     if run is None:
         return None
     notes += [f"{path.name}: {problem}" for problem in run.problems]
-    rows = by_row(sample for sample in run.samples if cell_key(sample.case, sample.cell) in versions)
     other: Counter[str] = Counter()
     for cell in run.info.cells:
         key = cell_key(cell.case, cell.cell)
@@ -212,9 +211,10 @@ def _add(
         if cell.version != versions[key].version:
             other[run.info.id] += 1
             continue
+        baseline = run.rows.get((key, cell.baseline), {})
         for name in cell.variants:
             if (key, name) in points:
-                points[key, name].append(_point(number, rows.get((key, cell.baseline), {}), rows.get((key, name), {})))
+                points[key, name].append(_point(number, baseline, run.rows.get((key, name), {})))
     return other
 
 

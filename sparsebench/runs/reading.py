@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -102,60 +102,66 @@ def read_info(folder: Path) -> RunInfo:
     return info
 
 
-def read_samples(file: Path, kind: type[T]) -> tuple[list[T], list[str]]:
-    """The good lines of a samples file, and what was wrong with the others."""
+class Lines(Generic[T]):
+    """The good lines of a samples file, and what was wrong with the others.
+
+    Samples of one cell share their table of axes and their strings: a third of the memory of a large run.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[T] = []  # in the order written
+        self.rows: dict[tuple[str, str], dict[int, T]] = {}  # the same by (cell key, variant), then by block
+        self.problems: list[str] = []
+        self._cells: dict[bytes, tuple[str, str, dict[str, Any], dict[str, tuple[str, dict[int, T]]]]] = {}
+        self._names: dict[str, str] = {}
+
+    def add(self, sample: T) -> bool:
+        """Take a sample in, unless there is one of its block already."""
+        written = _encode((sample.case, sample.cell))  # as text, for 1 is not 1.0 in a key
+        known = self._cells.get(written)
+        if known is None:
+            known = self._cells[written] = cell_key(sample.case, sample.cell), sample.case, sample.cell, {}
+        key, sample.case, sample.cell, variants = known
+        place = variants.get(sample.variant)
+        if place is None:
+            name = self._names.setdefault(sample.variant, sample.variant)
+            place = variants[name] = name, self.rows.setdefault((key, name), {})
+        sample.variant, blocks = place
+        if blocks.setdefault(sample.block, sample) is not sample:
+            return False
+        self.samples.append(sample)
+        return True
+
+
+def read_samples(file: Path, kind: type[T]) -> Lines[T]:
+    """Read a samples file as records of a kind; none if there is no such file."""
     decode = msgspec.json.Decoder(kind).decode
-    samples: list[T] = []
-    problems: list[str] = []
-    seen: dict[tuple[str, str, int], int] = {}
-    shared = _Shared()
+    lines = Lines[T]()
     backwards = Counter[str]()
     try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+        with file.open("rb") as opened:
+            for number, line in enumerate(opened, start=1):
                 if not line.endswith(b"\n"):
-                    problems.append(f"{file.name} line {number}: torn (no end of line), skipped")
+                    lines.problems.append(f"{file.name} line {number}: torn (no end of line), skipped")
                     break
                 try:
                     sample = decode(line)
-                    key = shared.key_of(sample)
+                    is_new = lines.add(sample)
                 except UNREADABLE as error:
-                    problems.append(f"{file.name} line {number}: corrupt, skipped ({error})")
+                    lines.problems.append(f"{file.name} line {number}: corrupt, skipped ({error})")
                     continue
-                first = seen.setdefault((key, sample.variant, sample.block), number)
-                if first == number:
-                    samples.append(sample)
-                    if sample.t_ns and min(sample.t_ns) <= 0:
-                        backwards[sample.variant] += len(timeless := timeless_rounds(sample))
-                        sample.dropped = sorted({*sample.dropped, *timeless})
-                else:
-                    problems.append(
-                        f"{file.name} line {number}: {sample.variant} in {key}, block {sample.block}, "
-                        f"is there already; line {first} stands"
-                    )
+                if not is_new:
+                    what = f"block {sample.block} of {sample.variant} in {cell_key(sample.case, sample.cell)}"
+                    lines.problems.append(f"{file.name} line {number}: {what} is there already; the first stands")
+                elif sample.t_ns and min(sample.t_ns) <= 0:
+                    backwards[sample.variant] += len(timeless := timeless_rounds(sample))
+                    sample.dropped = sorted({*sample.dropped, *timeless})
     except FileNotFoundError:
-        return [], []
+        return lines
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
     if backwards:
         who = ", ".join(f"{count} of {variant}" for variant, count in backwards.items())
-        problems.append(f"{file.name}: a clock went backwards or stood still: rounds without a time, left out: {who}")
-    return samples, problems
-
-
-class _Shared:
-    """Samples of one cell share their table of axes and their strings: a third of the memory of a large run."""
-
-    def __init__(self) -> None:
-        self.cells: dict[bytes, tuple[str, str, dict[str, Any]]] = {}
-        self.names: dict[str, str] = {}
-
-    def key_of(self, sample: Timing) -> str:
-        """The sample's cell key; the sample gets the parts that an earlier one brought."""
-        sample.variant = self.names.setdefault(sample.variant, sample.variant)
-        written = _encode((sample.case, sample.cell))  # as text, for 1 is not 1.0 in a key
-        known = self.cells.get(written)
-        if known is None:
-            known = self.cells[written] = cell_key(sample.case, sample.cell), sample.case, sample.cell
-        key, sample.case, sample.cell = known
-        return key
+        told = f"{file.name}: a clock went backwards or stood still: rounds without a time, left out: {who}"
+        lines.problems.append(told)
+    return lines

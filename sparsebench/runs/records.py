@@ -105,6 +105,10 @@ class RunInfo(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}  # seed, rounds, shard, selection
     code: str = ""  # hash of the installed package
 
+    def planned(self) -> dict[str, CellInfo]:
+        """Cell key -> cell, in the order of the plan."""
+        return {cell_key(each.case, each.cell): each for each in self.cells}
+
 
 def cell_key(case: str, cell: dict[str, Any]) -> str:
     """One string for a cell, the same for the same axes in any order."""

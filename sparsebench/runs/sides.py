@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from sparsebench.errors import UsageError
-from sparsebench.runs.blocks import by_row, log_ratios, times_of
-from sparsebench.runs.records import TIMED, RunInfo, Timing, cell_key
+from sparsebench.runs.blocks import log_ratios, times_of
+from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Timing
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import SAMPLES, Timings, read_timings
 from sparsebench.runs.summary import status_of
@@ -44,26 +44,24 @@ class Digest:
 
 def digest(run: Timings) -> Digest:
     """All that is planned, and by name what is not; the run may be let go of, which is most of the memory."""
-    index = by_row(run.samples)
+    planned = run.info.planned()
     sides: dict[str, dict[str, Side]] = {}
-    for info in run.info.cells:
-        key = cell_key(info.case, info.cell)
-        baseline = index.get((key, info.baseline), {})
+    for key, info in planned.items():
+        baseline = run.rows.get((key, info.baseline), {})
         anchored = status_of(baseline)[0] == "ok"
         for variant in info.variants:
-            blocks = index.get((key, variant), {})
+            blocks = run.rows.get((key, variant), {})
             sides.setdefault(key, {})[variant] = _side(blocks, baseline if anchored else {})
-    problems = (*run.problems, *_unfinished(run, index), *_unplanned(run.info, index.keys()))
+    problems = (*run.problems, *_unfinished(run, planned), *_unplanned(planned, run.rows.keys()))
     return Digest(run.info, str(run.path), problems, sides)
 
 
-def _unfinished(run: Timings, index: Mapping[tuple[str, str], Mapping[int, Timing]]) -> list[str]:
+def _unfinished(run: Timings, planned: Mapping[str, CellInfo]) -> list[str]:
     """That blocks are missing which other rows show to have been planned; rows that failed were not asked again."""
     rows = lacking = 0
-    for info in run.info.cells:
-        key = cell_key(info.case, info.cell)
+    for key, info in planned.items():
         for variant in info.variants:
-            found = index.get((key, variant), {})
+            found = run.rows.get((key, variant), {})
             rows += 1
             lacking += len(found) < info.blocks and all(s.status in TIMED for s in found.values())
     if not lacking:
@@ -72,11 +70,11 @@ def _unfinished(run: Timings, index: Mapping[tuple[str, str], Mapping[int, Timin
     return [f"not finished: {told}; `sparsebench run --resume {run.path}` completes it"]
 
 
-def _unplanned(info: RunInfo, found: Collection[tuple[str, str]]) -> list[str]:
+def _unplanned(planned: Mapping[str, CellInfo], found: Collection[tuple[str, str]]) -> list[str]:
     """What has samples, as (cell key, variant), and no place in the plan: nothing is compared of it, so it is said."""
-    planned = {cell_key(each.case, each.cell): {each.baseline, *each.variants} for each in info.cells}
     cells = sorted({key for key, _ in found} - planned.keys())
-    rows = sorted((key, variant) for key, variant in found if key in planned and variant not in planned[key])
+    names = {key: {each.baseline, *each.variants} for key, each in planned.items()}
+    rows = sorted((key, variant) for key, variant in found if key in names and variant not in names[key])
     return [
         *_few([f"{key}: samples of a cell that run.json does not plan, left out" for key in cells], "cell"),
         *_few([f"{key}: samples of {name}, which run.json does not plan there, left out" for key, name in rows], "row"),

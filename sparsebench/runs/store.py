@@ -8,12 +8,15 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
 from sparsebench.errors import RunError
-from sparsebench.runs.reading import INFO, read_info, read_samples
+from sparsebench.runs.blocks import Rows, by_row
+from sparsebench.runs.reading import INFO, Lines, read_info, read_samples
 from sparsebench.runs.records import RunInfo, Sample, Timing
 
 SAMPLES, LOCK = "samples.jsonl", "lock"
@@ -28,6 +31,11 @@ class Timings:
     problems: tuple[str, ...]
     path: Path
 
+    @cached_property
+    def rows(self) -> Rows[Timing]:
+        """The samples by what they are of."""
+        return by_row(self.samples)
+
 
 @dataclass(frozen=True)
 class Run(Timings):
@@ -35,7 +43,13 @@ class Run(Timings):
 
     samples: tuple[Sample, ...]
 
+    @cached_property
+    def rows(self) -> Rows[Sample]:
+        """The samples by what they are of."""
+        return by_row(self.samples)
 
+
+R = TypeVar("R", bound=Timings)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,16 +61,21 @@ def read_run(path: str | Path) -> Run:
     """
     folder = _folder(path)
     info = read_info(folder)
-    samples, problems = read_samples(folder / SAMPLES, Sample)
-    return Run(info, tuple(samples), tuple(problems), folder)
+    lines = read_samples(folder / SAMPLES, Sample)
+    return _with_rows(Run(info, tuple(lines.samples), tuple(lines.problems), folder), lines)
 
 
 def read_timings(path: str | Path) -> Timings:
     """The same in half the memory and less time, for who looks at times alone; the other fields are not checked."""
     folder = _folder(path)
     info = read_info(folder)
-    samples, problems = read_samples(folder / SAMPLES, Timing)
-    return Timings(info, tuple(samples), tuple(problems), folder)
+    lines = read_samples(folder / SAMPLES, Timing)
+    return _with_rows(Timings(info, tuple(lines.samples), tuple(lines.problems), folder), lines)
+
+
+def _with_rows(run: R, lines: Lines[Any]) -> R:
+    vars(run)["rows"] = lines.rows  # what the property would find: of a large run that takes a while
+    return run
 
 
 def _folder(path: str | Path) -> Path:

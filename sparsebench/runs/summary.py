@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from sparsebench.runs.blocks import by_row, kept, log_ratios, loosened, times_of
+from sparsebench.runs.blocks import kept, log_ratios, loosened, times_of
 from sparsebench.runs.break_even import BreakEven, break_evens_of_cases, break_evens_of_means
 from sparsebench.runs.contests import Contest, contests_of
-from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, Timing, cell_key
+from sparsebench.runs.records import SCORED, TIMED, CellInfo, RunInfo, Sample, Timing
 from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
 from sparsebench.runs.scores import Ranking, Score, rankings_of, scores_of
 from sparsebench.runs.stats import median
@@ -22,6 +22,8 @@ WORST_FIRST = ("wrong", "crash", "timeout", "oom", "error", "skipped", "unsuppor
 MISSING = "missing"
 FAILED = frozenset({"crash", "timeout", "oom", "error"})
 MAX_CONTAMINATED = 1 / 3  # more blocks than this lost to other work, and the row says so
+
+Blocks = Mapping[int, Sample]  # of one row, by number
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,16 +97,15 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summarize(run: Run) -> RunSummary:
     """All rows of the plan in its order, and who wins; pure."""
-    index: dict[str, dict[str, dict[int, Sample]]] = {}
-    for (key, variant), blocks in by_row(run.samples).items():
+    index: dict[str, dict[str, Blocks]] = {}
+    for (key, variant), blocks in run.rows.items():
         index.setdefault(key, {})[variant] = blocks
     ceilings = ceilings_of(run.info)
-    cells: list[tuple[CellInfo, list[Row]]] = []
-    planned: set[str] = set()
-    for info in run.info.cells:
-        key = cell_key(info.case, info.cell)
-        planned.add(key)
-        cells.append((info, _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings))))
+    planned = run.info.planned()
+    cells = [
+        (info, _rows_of_cell(info, index.get(key, {}), run.info, roof_of(info, ceilings)))
+        for key, info in planned.items()
+    ]
     rows = [row for _, of_cell in cells for row in of_cell]
     problems = [
         *run.problems,
@@ -133,7 +134,7 @@ def _missing_shards(info: RunInfo) -> list[str]:
     return [f"{len(missing)} of {of} shards are missing: {names}"] if missing else []
 
 
-def _rows_of_cell(info: CellInfo, found: Mapping[str, dict[int, Sample]], run: RunInfo, roof: Roof | None) -> list[Row]:
+def _rows_of_cell(info: CellInfo, found: Mapping[str, Blocks], run: RunInfo, roof: Roof | None) -> list[Row]:
     """The rows of one cell, compared with each other: the fastest, the best peer, the share of the ceiling."""
     variants = [*info.variants, *(v for v in found if v not in info.variants)]
     baseline = found.get(info.baseline, {})
@@ -191,9 +192,7 @@ def status_of(blocks: Mapping[int, Timing]) -> tuple[str, str]:
     return "ok", ""
 
 
-def _row(
-    info: CellInfo, variant: str, precision: str, wanted: str, blocks: dict[int, Sample], baseline: dict[int, Sample]
-) -> Row:
+def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Blocks, baseline: Blocks) -> Row:
     """One row, before the rows of its cell are compared; `baseline` is empty if it has no times."""
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
@@ -207,6 +206,7 @@ def _row(
     if is_rough and info.kind in SCORED:  # what was learnt does not depend on who else had the core
         status, reason = "ok", ""
     times = list(good.values()) if status in TIMED else []
+    verified = [s.verify for s in judged if s.verify]
     return Row(
         case=info.case,
         kind=info.kind,
@@ -222,8 +222,8 @@ def _row(
         splits_ms={k: v / 1e6 for k, v in _medians([s.splits_ns for s in judged]).items()} if times else {},
         metrics=_medians([s.metrics for s in judged]) if status in TIMED else {},
         rss_peak=max([s.rss_peak for s in judged], default=0),
-        max_rel_err=_largest("max_rel_err", judged),
-        tolerance=_largest("tolerance", judged),
+        max_rel_err=_largest("max_rel_err", verified),
+        tolerance=_largest("tolerance", verified),
         blocks=len(times),
         blocks_planned=info.blocks,
         blocks_contaminated=spoiled,
@@ -235,9 +235,8 @@ def _row(
     )
 
 
-def _largest(name: str, samples: Iterable[Sample]) -> float | None:
-    """Of a number that verification leaves."""
-    return max([s.verify[name] for s in samples if name in s.verify], default=None)
+def _largest(name: str, tables: Iterable[Mapping[str, float]]) -> float | None:
+    return max([table[name] for table in tables if name in table], default=None)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:

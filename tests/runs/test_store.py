@@ -150,7 +150,7 @@ def test_of_two_lines_for_one_thing_the_first_stands(stored):
         writer.append([second])
     got = read_run(folder)
     assert got.samples == run.samples
-    assert "line 3 stands" in got.problems[0]
+    assert got.problems[0].endswith("is there already; the first stands")
 
 
 def test_unknown_keys_are_ignored(stored):
