@@ -94,11 +94,12 @@ def read_info(folder: Path) -> RunInfo:
             raise RunError(f"{file}: schema {schema} is newer than {SCHEMA}, the newest known here; update sparsebench")
         info = msgspec.json.decode(data, type=RunInfo)
         msgspec.json.decode(data, type=_Shapes)
-        twice = [key for key, count in Counter(cell_key(c.case, c.cell) for c in info.cells).items() if count > 1]
+        keys = [cell_key(each.case, each.cell) for each in info.cells]
     except UNREADABLE as error:
         raise RunError(f"{file}: not the head of a run ({error}); restore it or run again") from None
-    if twice:
-        raise RunError(f"{file}: not the head of a run ({twice[0]} is in it twice); restore it or run again")
+    if len(keys) > len(set(keys)):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise RunError(f"{file}: not the head of a run ({twice} is in it twice); restore it or run again")
     return info
 
 

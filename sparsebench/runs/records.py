@@ -112,4 +112,4 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
 def cell_key(case: str, cell: dict[str, Any]) -> str:
     """One string for a cell, the same for the same axes in any order."""
-    return f"{case}[{','.join(f'{k}={cell[k]}' for k in sorted(cell))}]"
+    return f"{case}[{','.join([f'{axis}={value}' for axis, value in sorted(cell.items())])}]"

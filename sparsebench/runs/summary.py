@@ -197,7 +197,7 @@ def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Bloc
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
     good = times_of(blocks)
-    spoiled = sum([s.status in TIMED for s in samples]) - len(good)  # timed, and no round to use
+    spoiled = len([s for s in samples if s.status in TIMED]) - len(good)  # timed, and no round to use
     judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
     if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
@@ -219,8 +219,10 @@ def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Bloc
         precision=precision,
         same_class=precision == wanted,
         is_rough=is_rough and bool(times),
-        splits_ms={k: v / 1e6 for k, v in _medians([s.splits_ns for s in judged]).items()} if times else {},
-        metrics=_medians([s.metrics for s in judged]) if status in TIMED else {},
+        splits_ms={k: v / 1e6 for k, v in _medians([s.splits_ns for s in judged if s.splits_ns]).items()}
+        if times
+        else {},
+        metrics=_medians([s.metrics for s in judged if s.metrics]) if status in TIMED else {},
         rss_peak=max([s.rss_peak for s in judged], default=0),
         max_rel_err=_largest("max_rel_err", verified),
         tolerance=_largest("tolerance", verified),
@@ -269,7 +271,7 @@ def _ratios(logs: dict[int, float]) -> dict[str, Any]:
 def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Key -> median over the tables that have it, in the order keys first come."""
     found: dict[str, list[float]] = {}
-    for table in filter(None, tables):
+    for table in tables:
         for key, value in table.items():
             found.setdefault(key, []).append(value)
     return {key: median(values) for key, values in found.items()}
