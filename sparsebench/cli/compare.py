@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -11,11 +12,13 @@ from sparsebench.cli.find import find_run
 from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
 from sparsebench.errors import UsageError, nearest
 from sparsebench.report import COMPARISON_FORMATS, render_comparison
-from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, Comparison, Margins, compare_runs
+from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, FULL_BLOCKS, Comparison, Margins, compare_runs
 from sparsebench.runs.sides import digests_of, renamed
+from sparsebench.runs.verdicts import LOOKS
 from sparsebench.timing import without_gc
 
 VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
+ENOUGH = FULL_BLOCKS + 2  # some are lost to other work
 ENDINGS = {".md": "markdown", ".json": "json", ".html": "html", ".tex": "latex", ".txt": "table"}
 EPILOG = """\
 \b
@@ -112,7 +115,21 @@ def command(
         tell_github(render_comparison(comparison, form), workflow_commands(comparison, fail_on))
     else:
         click.echo(render_comparison(comparison, form), nl=False)
+    if form == "table":
+        click.echo(f"\nNext: {_next(comparison)}", err=True)
     return comparison.exit_code(fail_on)
+
+
+def _next(comparison: Comparison) -> str:
+    """What brings one further: more blocks where they were too few, else one run in full."""
+    if not comparison.anchored:
+        return "sparsebench ab --help"
+    blocks = [min(row.base_blocks, row.head_blocks) for row in comparison.rows if row.verdict == "inconclusive"]
+    if not blocks:
+        return f"sparsebench report {shlex.quote(comparison.head_path)}"
+    suite = shlex.quote(str(comparison.head.suite.get("name", "SUITE")))
+    wanted = ENOUGH if min(blocks) < FULL_BLOCKS else LOOKS[-1]
+    return f"sparsebench run {suite} --blocks {wanted}, before and after; or sparsebench ab A B, in one go"
 
 
 def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[str, str]) -> Comparison:

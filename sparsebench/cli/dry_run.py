@@ -20,7 +20,8 @@ def render(plan: Plan, what: str) -> str:
     for name in dict.fromkeys(cell.case.name for cell in plan.cells):
         cells = [cell for cell in plan.cells if cell.case.name == name]
         blocks = cells[0].case.blocks
-        lines += ["", f"{name} ({cells[0].kind}, {blocks} block{'s' if blocks > 1 else ''}): {_what(cells[0])}"]
+        title = f"{name} ({cells[0].kind}, {blocks} block{'s' if blocks > 1 else ''}): {_what(cells[0])}"
+        lines += ["", *textwrap.wrap(title, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
         lines += [line for cell in cells for line in _cell(plan, cell, reasons)]
     for reason, number in reasons.items():
         lines += [""] if number == 1 else []

@@ -47,8 +47,11 @@ def save_option(endings: Mapping[str, str]) -> Callable[[Any], Any]:
 def write_files(files: Iterable[tuple[Path, str]], render: Callable[[str], str]) -> None:
     """What was asked to be kept; `render` gives the text of a format. Before the exit code, and before any output."""
     for path, form in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render(form))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(render(form))
+        except OSError as error:
+            raise UsageError(f"--save {path}: cannot be written ({error.strerror}); give another place") from None
 
 
 def tell_github(summary: str, commands: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from sparsebench.cli.find import find_run
@@ -43,9 +45,14 @@ def command(runs: tuple[str, ...], form: str) -> None:
     """
     if len(runs) > 1 and form not in FOR_PEOPLE:
         raise UsageError(f"--format {form} is one document: give one run, not {len(runs)}")
+    folders = [find_run(each) for each in runs]
     with without_gc():  # 150,000 records that live to the end
-        text = "\n".join(_text(read_run(find_run(each)), form) for each in runs)
+        text = "\n".join(_text(read_run(folder), form) for folder in folders)
     click.echo(text, nl=False)
+    if form == "table":
+        names = [*map(shlex.quote, map(str, folders))]
+        two = names if len(names) == 2 else ["BASE", names[-1]]
+        click.echo(f"\nNext: sparsebench compare {' '.join(two)}", err=True)
 
 
 def _text(run: Run, form: str) -> str:

@@ -108,6 +108,23 @@ def test_compare(call: Call, store: Store, head: dict[str, Any], args: list[str]
     assert [row["verdict"] for row in told["rows"] if row["variant"] == "mine"] == [word]
 
 
+def test_the_next_command_stands_at_the_end_of_a_table_alone(call: Call, store: Store) -> None:
+    base, head, short = store("base"), store("head"), store("short", blocks=4)
+    assert call("compare", base, head).err == f"\nNext: sparsebench report {head}\n"
+    assert "Next: sparsebench run tiny --blocks 12, before and after" in call("compare", base, short).err
+    assert call("report", head).err == f"\nNext: sparsebench compare BASE {head}\n"
+    assert call("report", base, head).err == f"\nNext: sparsebench compare {base} {head}\n"
+    for words in (("compare", base, head), ("report", head)):
+        assert call(*words, "--format", "markdown").err == ""
+
+
+def test_a_file_that_cannot_be_kept_is_said(call: Call, store: Store, tmp_path: Path) -> None:
+    base = store("base")
+    code, out, err = call("compare", base, base, "--save", str(tmp_path / "base" / "run.json" / "x.md"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "x.md: cannot be written (" in err
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
