@@ -40,8 +40,10 @@ types: $(INSTALLED) ## mypy over the package as it is installed, from another fo
 	@ln -s "$(CURDIR)/plugins" $(TYPES)/builtin && ln -s "$(CURDIR)/kernels" "$(CURDIR)/suites" $(TYPES)/
 	cd build/types && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p sparsebench
 
-pytest: $(INSTALLED) ## the tests alone
-	$(BIN)/pytest
+# One thread in each process, or two of them would wait for each other's cores.
+pytest: $(INSTALLED) ## the tests alone: several at a time, then those that need the machine for themselves
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --benchmark-disable
+	$(BIN)/pytest -m alone
 
 # Only a C++ compiler is needed: no Python, no torch.
 fuzz: ## random problems against a naive oracle on every instruction set of this CPU: PROBLEMS=20000 SEED=1

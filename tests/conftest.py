@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,25 @@ from sparsebench.runs.records import CellInfo, RunInfo, Sample
 from sparsebench.runs.store import Run
 
 os.environ["SPARSEBENCH_PLANS"] = ""  # what its user has tuned on this machine must not decide a test
+# A shell's background job ignores Ctrl-C, and so would the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# They look at clocks, or start runs that do: beside other tests their blocks would be spoiled. `make pytest` runs the
+# others several at a time.
+ALONE = (
+    "benchmarks", "ci", "cli/test_ab.py", "cli/test_doctor.py", "cli/test_run.py", "cli/test_tune.py", "harness",
+    "kernels/test_ceilings.py", "pruning/test_latency.py", "test_ceilings.py", "test_import_time.py", "test_probing.py",
+    "test_timing.py", "testing/test_pytest_plugin.py", "training/test_step.py",
+)  # fmt: skip
 HOST = {"fingerprint": {"cpu": "AMD EPYC 7713", "cores_allowed": 2, "libraries": {"torch": "2.13"}}}
 TIMES = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what has to run alone."""
+    folders = [Path(__file__).parent / each for each in ALONE]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker("alone")
 
 
 def make_cells(
