@@ -45,17 +45,26 @@ def command(runs: tuple[str, ...], form: str) -> None:
     """
     if len(runs) > 1 and form not in FOR_PEOPLE:
         raise UsageError(f"--format {form} is one document: give one run, not {len(runs)}")
-    folders = [find_run(each) for each in runs]
     with without_gc():  # 150,000 records that live to the end
-        text = "\n".join(_text(read_run(folder), form) for folder in folders)
+        read = [read_run(find_run(each)) for each in runs]
+        text = "\n".join(_text(run, form) for run in read)
     click.echo(text, nl=False)
     if form == "table":
-        names = [*map(shlex.quote, map(str, folders))]
-        two = names if len(names) == 2 else ["BASE", names[-1]]
-        click.echo(f"\nNext: sparsebench compare {' '.join(two)}", err=True)
+        click.echo(f"\nNext: sparsebench {_next(read)}", err=True)
+
+
+def _next(runs: list[Run]) -> str:
+    if any(map(_is_duel, runs)):  # judged already
+        return "doctor --aa 20"
+    names = [shlex.quote(str(run.path)) for run in runs]
+    return f"compare {' '.join(names if len(names) == 2 else ['BASE', names[-1]])}"
+
+
+def _is_duel(run: Run) -> bool:
+    return "ab" in run.info.options
 
 
 def _text(run: Run, form: str) -> str:
-    if "ab" in run.info.options and form in DUEL_FORMATS:
+    if _is_duel(run) and form in DUEL_FORMATS:
         return render_duels(duels_of(run), form)
     return export(run, form) if form in foreign_formats() else render(summarize(run), form)
