@@ -42,8 +42,11 @@ types: $(INSTALLED) ## mypy over the package as it is installed, from another fo
 
 # One thread in each process, or two of them would wait for each other's cores.
 pytest: $(INSTALLED) ## the tests alone: several at a time, then those that need the machine for themselves
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile --benchmark-disable
-	$(BIN)/pytest -m alone
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not alone" --numprocesses $$(nproc) --maxprocesses 4 --dist loadfile \
+		--benchmark-disable || failed=$$?; \
+	$(BIN)/pytest -m alone || failed=$$?; \
+	exit $$failed
 
 # Only a C++ compiler is needed: no Python, no torch.
 fuzz: ## random problems against a naive oracle on every instruction set of this CPU: PROBLEMS=20000 SEED=1

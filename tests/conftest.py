@@ -1,4 +1,4 @@
-"""Runs made up to order, for whoever reads runs: what each variant takes, with noise and drift of known size."""
+"""What tests of all folders share: runs made up to order, and which tests must not run beside others."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # others several at a time.
 ALONE = (
     "benchmarks", "ci", "cli/test_ab.py", "cli/test_doctor.py", "cli/test_run.py", "cli/test_tune.py", "harness",
-    "kernels/test_ceilings.py", "pruning/test_latency.py", "test_ceilings.py", "test_import_time.py", "test_probing.py",
-    "test_timing.py", "testing/test_pytest_plugin.py", "training/test_step.py",
+    "kernels/test_ceilings.py", "nn/test_tuning.py", "plugins/backends/test_fastest.py", "pruning/test_latency.py",
+    "runs/test_store.py", "test_ceilings.py", "test_import_time.py", "test_probing.py", "test_timing.py",
+    "testing/test_pytest_plugin.py", "training/test_step.py",
 )  # fmt: skip
 HOST = {"fingerprint": {"cpu": "AMD EPYC 7713", "cores_allowed": 2, "libraries": {"torch": "2.13"}}}
 TIMES = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
@@ -30,9 +31,11 @@ TIMES = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what has to run alone."""
-    folders = [Path(__file__).parent / each for each in ALONE]
+    places = [Path(__file__).parent / each for each in ALONE]
+    gone = [str(place) for place in places if not place.exists()]
+    assert not gone, f"ALONE names what is not there: {gone}"
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(place) for place in places):
             item.add_marker("alone")
 
 

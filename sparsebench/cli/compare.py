@@ -115,21 +115,27 @@ def command(
         tell_github(render_comparison(comparison, form), workflow_commands(comparison, fail_on))
     else:
         click.echo(render_comparison(comparison, form), nl=False)
-    if form == "table":
-        click.echo(f"\nNext: {_next(comparison)}", err=True)
+    if form == "table" and (further := _next(comparison)):
+        click.echo(f"\nNext: {further}", err=True)
     return comparison.exit_code(fail_on)
 
 
 def _next(comparison: Comparison) -> str:
-    """What brings one further: more blocks where they were too few, else one run in full."""
+    """What makes more rows say something; else the new run in full. Nothing where a note says it already."""
     if not comparison.anchored:
-        return "sparsebench ab --help"
-    blocks = [min(row.base_blocks, row.head_blocks) for row in comparison.rows if row.verdict == "inconclusive"]
-    if not blocks:
+        return "sparsebench ab A B judges times"
+    if not comparison.judged:
+        return "both runs on one machine; or the same with --force"
+    if any(": not finished: " in note for note in comparison.notes):
+        return ""
+    unclear = [row for row in comparison.rows if row.verdict == "inconclusive"]
+    if not unclear:
         return f"sparsebench report {shlex.quote(comparison.head_path)}"
-    suite = shlex.quote(str(comparison.head.suite.get("name", "SUITE")))
-    wanted = ENOUGH if min(blocks) < FULL_BLOCKS else LOOKS[-1]
-    return f"sparsebench run {suite} --blocks {wanted}, before and after; or sparsebench ab A B, in one go"
+    blocks = [min(row.base_blocks, row.head_blocks) for row in unclear if row.change is not None]
+    wanted = ENOUGH if blocks and min(blocks) < FULL_BLOCKS else LOOKS[-1]
+    if blocks and min(blocks) < wanted:
+        return f"both runs again with --blocks {wanted}; or sparsebench ab A B, in one go"
+    return "sparsebench doctor says what disturbs"
 
 
 def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[str, str]) -> Comparison:

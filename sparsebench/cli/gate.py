@@ -36,6 +36,7 @@ def save_option(endings: Mapping[str, str]) -> Callable[[Any], Any]:
         for path in paths:
             if path.suffix not in endings:
                 raise UsageError(f"--save {path}: give a name that ends in {', '.join(endings)}, which says the format")
+            _check_place(path)
         return [(path, endings[path.suffix]) for path in paths]
 
     return click.option(
@@ -44,12 +45,24 @@ def save_option(endings: Mapping[str, str]) -> Callable[[Any], Any]:
     )  # fmt: skip
 
 
+def _check_place(path: Path) -> None:
+    """Refuse what could not be written, before there is anything to write."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if there == path:
+        able = path.is_file() and os.access(path, os.W_OK)
+    else:
+        able = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    if not able:
+        raise UsageError(f"--save {path}: {there} cannot be written to; give another place")
+
+
 def write_files(files: Iterable[tuple[Path, str]], render: Callable[[str], str]) -> None:
     """What was asked to be kept; `render` gives the text of a format. Before the exit code, and before any output."""
     for path, form in files:
+        text = render(form)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(form))
+            path.write_text(text)
         except OSError as error:
             raise UsageError(f"--save {path}: cannot be written ({error.strerror}); give another place") from None
 

@@ -13,6 +13,7 @@ from sparsebench.formats import formats as foreign_formats
 from sparsebench.report import DUEL_FORMATS, render, render_duels
 from sparsebench.report import formats as report_formats
 from sparsebench.runs.duel import duels_of
+from sparsebench.runs.records import RunInfo
 from sparsebench.runs.store import Run, read_run
 from sparsebench.runs.summary import summarize
 from sparsebench.timing import without_gc
@@ -45,26 +46,34 @@ def command(runs: tuple[str, ...], form: str) -> None:
     """
     if len(runs) > 1 and form not in FOR_PEOPLE:
         raise UsageError(f"--format {form} is one document: give one run, not {len(runs)}")
+    texts, heads = [], []
     with without_gc():  # 150,000 records that live to the end
-        read = [read_run(find_run(each)) for each in runs]
-        text = "\n".join(_text(run, form) for run in read)
-    click.echo(text, nl=False)
-    if form == "table":
-        click.echo(f"\nNext: sparsebench {_next(read)}", err=True)
+        for each in runs:
+            run = read_run(find_run(each))
+            texts.append(_text(run, form))
+            heads.append((str(run.path), run.info))
+            del run  # of several runs one at a time is in memory
+    click.echo("\n".join(texts), nl=False)
+    if form == "table" and (further := _next(heads)):
+        click.echo(f"\nNext: sparsebench {further}", err=True)
 
 
-def _next(runs: list[Run]) -> str:
-    if any(map(_is_duel, runs)):  # judged already
-        return "doctor --aa 20"
-    names = [shlex.quote(str(run.path)) for run in runs]
-    return f"compare {' '.join(names if len(names) == 2 else ['BASE', names[-1]])}"
+def _next(heads: list[tuple[str, RunInfo]]) -> str:
+    """What `compare` would take, or what there is beyond an `ab`."""
+    (path, info), *others = heads
+    if not others:
+        return "doctor --aa 20" if _is_duel(info) else f"compare BASE {shlex.quote(path)}"
+    alike = len(others) == 1 and others[0][1].suite.get("name") == info.suite.get("name")
+    return (
+        f"compare {shlex.join(path for path, _ in heads)}" if alike and not any(_is_duel(i) for _, i in heads) else ""
+    )
 
 
-def _is_duel(run: Run) -> bool:
-    return "ab" in run.info.options
+def _is_duel(info: RunInfo) -> bool:
+    return "ab" in info.options
 
 
 def _text(run: Run, form: str) -> str:
-    if _is_duel(run) and form in DUEL_FORMATS:
+    if _is_duel(run.info) and form in DUEL_FORMATS:
         return render_duels(duels_of(run), form)
     return export(run, form) if form in foreign_formats() else render(summarize(run), form)

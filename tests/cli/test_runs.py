@@ -21,17 +21,21 @@ CELL = {"sparsity": 0.9, "pass": "forward", "threads": 1}
 def store(tmp_path: Path) -> Store:
     """Stores a run of `blocks` blocks in which the variant takes `factor` times as long as in the base run."""
 
-    def run(name: str, factor: float = 1.0, blocks: int = 10, cpu: str = "one", **last: Any) -> str:
+    def run(
+        name: str, factor: float = 1.0, blocks: int = 10, cpu: str = "one", suite: str = "tiny", planned: int = 0,
+        jitter: float = 0.0, **last: Any,
+    ) -> str:  # fmt: skip
         info = RunInfo(
             id=name, argv=["sparsebench"], started="2026-01-01T00:00:00+00:00",
-            suite={"name": "tiny", "text": "", "sha256": "", "summary": ""}, host={"fingerprint": {"cpu": cpu}},
-            cells=[CellInfo(case="linear", kind="kernel", cell=CELL, version="1", title="linear 8->8", blocks=blocks,
+            suite={"name": suite, "text": "", "sha256": "", "summary": ""}, host={"fingerprint": {"cpu": cpu}},
+            cells=[CellInfo(case="linear", kind="kernel", cell=CELL, version="1", title="linear 8->8",
+                            blocks=planned or blocks,
                             variants=["torch-dense", "mine"], baseline="torch-dense")],
         )  # fmt: skip
         with RunWriter.create(tmp_path / name, info) as writer:
             for block in range(blocks):
                 wobble = 1 + 0.001 * (block % 3)
-                for variant, ns in (("torch-dense", 1e6 * wobble), ("mine", 5e6 * factor)):
+                for variant, ns in (("torch-dense", 1e6 * wobble), ("mine", 5e6 * factor * (1 + jitter * (block % 2)))):
                     said: dict[str, Any] = {"status": "ok", "t_ns": [ns] * 4, "loops": 1}
                     if variant == "mine" and block == blocks - 1 and last:
                         said = last
@@ -109,20 +113,55 @@ def test_compare(call: Call, store: Store, head: dict[str, Any], args: list[str]
 
 
 def test_the_next_command_stands_at_the_end_of_a_table_alone(call: Call, store: Store) -> None:
-    base, head, short = store("base"), store("head"), store("short", blocks=4)
-    assert call("compare", base, head).err == f"\nNext: sparsebench report {head}\n"
-    assert "Next: sparsebench run tiny --blocks 12, before and after" in call("compare", base, short).err
+    base, head = store("base"), store("head")
     assert call("report", head).err == f"\nNext: sparsebench compare BASE {head}\n"
     assert call("report", base, head).err == f"\nNext: sparsebench compare {base} {head}\n"
     for words in (("compare", base, head), ("report", head)):
         assert call(*words, "--format", "markdown").err == ""
 
 
-def test_a_file_that_cannot_be_kept_is_said(call: Call, store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ({}, "Next: sparsebench report "),
+        ({"blocks": 4}, "Next: both runs again with --blocks 12; or sparsebench ab A B, in one go\n"),
+        ({"jitter": 0.1}, "Next: both runs again with --blocks 30; or sparsebench ab A B, in one go\n"),
+        ({"status": "contaminated", "t_ns": [1e6], "dropped": [0], "blocks": 1}, "Next: sparsebench doctor says"),
+        ({"cpu": "two"}, "Next: both runs on one machine; or the same with --force\n"),
+        ({"planned": 12}, ""),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
+)
+def test_compare_says_what_makes_more_rows_say_something(
+    call: Call, store: Store, head: dict[str, Any], words: str
+) -> None:
+    seen = call("compare", store("base"), store("head", **head))
+    assert words in seen.err if words else seen.err == "", seen.out + seen.err
+
+
+def test_two_runs_that_cannot_be_compared_are_not_said_to_be_next(call: Call, store: Store) -> None:
+    base, other = store("base"), store("other", suite="another")
+    assert call("report", base, other).err == ""
+
+
+@pytest.mark.parametrize("where", ["run.json/x.md", "run.json/deeper/x.md", ".md", "folder.md"])
+def test_a_place_where_nothing_can_be_kept_is_said_before_anything_is_done(
+    call: Call, store: Store, where: str
+) -> None:
+    base = Path(store("base"))
+    (base / "folder.md").mkdir()
+    (base / ".md").mkdir()
+    for words in (("compare", "nothing", "nowhere"), ("ab", "cython", "cpp", "--suite", "nothing")):
+        code, out, err = call(*words, "--save", str(base / where))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"--save {base / where}: " in err
+
+
+def test_a_file_that_is_kept_gets_its_folder(call: Call, store: Store, tmp_path: Path) -> None:
     base = store("base")
-    code, out, err = call("compare", base, base, "--save", str(tmp_path / "base" / "run.json" / "x.md"))
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "x.md: cannot be written (" in err
+    for _ in range(2):
+        assert call("compare", base, base, "--save", str(tmp_path / "new" / "x.md")).code == 0
+    assert "mine" in (tmp_path / "new" / "x.md").read_text()
 
 
 @pytest.mark.parametrize(
