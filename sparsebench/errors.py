@@ -68,10 +68,14 @@ class UnsupportedError(SparsebenchError):
     """A backend said that it cannot do a problem; `str()` is its reason."""
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """The known names closest to a misspelt one, as the end of an error message ('' if there are none)."""
+def nearest(name: str, known: Iterable[str], count: int = 3, most: int = 40) -> str:
+    """The known names closest to a misspelt one, as the end of an error message ('' if there are none).
+
+    None is close: then `most` of what is known.
+    """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"; known: {', '.join(known[:most])}{more}" if known else ""

@@ -18,7 +18,7 @@ from sparsebench.runs.verdicts import LOOKS
 from sparsebench.timing import without_gc
 
 VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
-ENOUGH = FULL_BLOCKS + 2  # some are lost to other work
+ENOUGH = (FULL_BLOCKS * 3 // 2, LOOKS[-1])  # blocks, of which other work may spoil a third
 ENDINGS = {".md": "markdown", ".json": "json", ".html": "html", ".tex": "latex", ".txt": "table"}
 EPILOG = """\
 \b
@@ -34,7 +34,7 @@ Exit codes: 0 nothing that --fail-on names; 3 wrong; 4 failed; 1 slower or missi
 5 inconclusive; 2 a run cannot be read. Verdicts need 10 blocks a side; with 5, only a
 slowdown of more than three margins is called.
 
-Next: sparsebench run suite-cpu --blocks 12
+Next: sparsebench run suite-cpu --blocks 15
 """
 
 
@@ -132,10 +132,12 @@ def _next(comparison: Comparison) -> str:
     if not unclear:
         return f"sparsebench report {shlex.quote(comparison.head_path)}"
     blocks = [min(row.base_blocks, row.head_blocks) for row in unclear if row.change is not None]
-    wanted = ENOUGH if blocks and min(blocks) < FULL_BLOCKS else LOOKS[-1]
-    if blocks and min(blocks) < wanted:
-        return f"both runs again with --blocks {wanted}; or sparsebench ab A B, in one go"
-    return "sparsebench doctor says what disturbs"
+    had = min(max((cell.blocks for cell in info.cells), default=0) for info in (comparison.base, comparison.head))
+    more = [count for count in ENOUGH if count > had]
+    if blocks and more:
+        wanted = more[0] if min(blocks) < FULL_BLOCKS else more[-1]
+        return f"sparsebench ab A B, in one go; or both runs again with --blocks {wanted}"
+    return "sparsebench ab A B, in one go; sparsebench doctor says what disturbs"
 
 
 def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[str, str]) -> Comparison:

@@ -29,7 +29,7 @@ def find_run(text: str, results: Path = RESULTS) -> Path:
         raise UsageError(f"{text!r} is the beginning of {_names(found)}; write more of it")
     if not found:
         known = [*(run.name for run in (*runs, *references)), *(["latest"] if runs else [])]
-        hint = nearest(text, known) or f"; {results}/ holds none: sparsebench run suite-smoke makes one"
+        hint = nearest(text, known, most=4) or f"; {results}/ holds none: sparsebench run suite-smoke makes one"
         raise UsageError(f"no run is named {text!r}, nor is it a folder{hint}")
     return found[0]
 

@@ -84,14 +84,14 @@ class Progress:
 
     def _say(self, more: str = "") -> None:
         self.said = time.monotonic()
-        click.echo(f"block {self.block + 1}: {self.finished} of {self.total} measurements done{more}", err=True)
+        done = f"{self.finished} of {self.total}" if self.total >= self.finished else str(self.finished)
+        click.echo(f"block {self.block + 1}: {done} measurements done{more}", err=True)
 
     def done(self, samples: Sequence[Sample]) -> None:
         """One more."""
         self.finished += 1
         if self.finished > self.total:  # an `ab` that is not decided at the first look
-            self.total = self.finished
-            self.bar.update(self.task, total=self.total)
+            self.bar.update(self.task, total=self.finished)
         if not self.live and time.monotonic() - self.said > SAY_SECONDS:
             self._say()
         self.bar.update(self.task, advance=1)

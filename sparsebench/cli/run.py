@@ -162,7 +162,10 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
     if style == "json":
         return
     click.echo(f"\nResults: {folder}")
-    if not interrupted:
+    wrong = [row.variant for row in summary.rows if row.status == "wrong"]
+    if wrong:
+        click.echo(f"Next: sparsebench check {shlex.quote([*run.info.options.get('files', ()), *wrong][0])}")
+    elif not interrupted:
         click.echo(f"Next: sparsebench report {folder} --format markdown")
         click.echo(f"      sparsebench compare BASE {folder}")
 

@@ -24,10 +24,11 @@ def render(summary: RunSummary) -> str:
     axes = _keys(row.cell for row in summary.rows)
     splits = _keys(row.splits_ms for row in summary.rows)
     metrics = _keys(row.metrics for row in summary.rows)
+    named = [f"{name}_reached" if name in axes else name for name in metrics]  # a sparsity is asked for, and reached
     infos = summary.info.planned()
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    measured = [*COLUMNS, *(f"{split}_ms" for split in splits), *metrics, "notes"]
+    measured = [*COLUMNS, *(f"{split}_ms" for split in splits), *named, "notes"]
     out.writerow(["run", "case", "kind", "title", *OF_CELLS, *axes, *measured])
     for row in summary.rows:
         info = infos[cell_key(row.case, row.cell)]

@@ -13,9 +13,12 @@ TOLD = ("kind", "op", "title", "baseline", "useful_flop", "dense_flop", "product
 
 
 def fingerprint_differences(base: RunInfo, head: RunInfo) -> list[str]:
-    """The fields in which the stable descriptions of two hosts differ, with both values."""
+    """The fields in which the stable descriptions of two hosts differ, with both values.
+
+    A library that only one of them has changes no row that both have: it is what another variant was made of.
+    """
     old, new = (_flat(info.host.get("fingerprint", {})) for info in (base, head))
-    fields = dict.fromkeys((*old, *new))
+    fields = [f for f in dict.fromkeys((*old, *new)) if not f.startswith("libraries.") or (f in old and f in new)]
     return [
         f"{field}: {old.get(field, 'not given')} / {new.get(field, 'not given')}"
         for field in fields

@@ -109,4 +109,7 @@ def _why(judged: Judgement | None) -> str:
         return "no block has a time of both"
     if judged.blocks < LOOKS[0]:
         return f"{judged.blocks} good blocks: a verdict needs {LOOKS[0]}"
-    return "the interval reaches across the margin" if judged.call == "inconclusive" else ""
+    if judged.call != "inconclusive":
+        return ""
+    most = ", the most: a wider margin or a quieter machine decides it" if judged.blocks >= LOOKS[-1] else ""
+    return f"the interval reaches across the margin of {judged.margin:.1%} after {judged.blocks} blocks{most}"

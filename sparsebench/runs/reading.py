@@ -135,7 +135,7 @@ class Lines(Generic[T]):
 
 
 def read_samples(file: Path, kind: type[T]) -> Lines[T]:
-    """Read a samples file as records of a kind; none if there is no such file."""
+    """Read a samples file as records of a kind."""
     decode = msgspec.json.Decoder(kind).decode
     lines = Lines[T]()
     backwards = Counter[str]()
@@ -158,6 +158,7 @@ def read_samples(file: Path, kind: type[T]) -> Lines[T]:
                     backwards[sample.variant] += len(timeless := timeless_rounds(sample))
                     sample.dropped = sorted({*sample.dropped, *timeless})
     except FileNotFoundError:
+        lines.problems.append(f"{file.name} is not there: what was measured is gone, or nothing was")
         return lines
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None

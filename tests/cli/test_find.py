@@ -67,6 +67,7 @@ def test_a_path_stands_for_itself(root: Path) -> None:
         ("suite-trian-zen3", [REFERENCES[2]]),
         ("", ["no run"]),
         ("notes", ["no run"]),
+        ("xyz", [f"known: latest, {NAMES[0]}, {REFERENCES[0]}, {REFERENCES[1]} and 3 more"]),
     ],
 )
 def test_says_why_not(root: Path, text: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

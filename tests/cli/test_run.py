@@ -141,7 +141,15 @@ def test_wrong_results_are_exit_code_3(seen: Any) -> None:
 
 
 def test_it_prints_every_case_and_where_the_results_are(seen: Any, files: Files) -> None:
-    for word in ("every-kind", "layer", "logits", "step", *MISTAKES, f"Results: {files.folder}", "Next: sparsebench"):
+    for word in (
+        "every-kind",
+        "layer",
+        "logits",
+        "step",
+        *MISTAKES,
+        f"Results: {files.folder}",
+        "Next: sparsebench check /",
+    ):
         assert word in seen.out
     assert max(map(len, seen.out.splitlines())) <= 120
     assert "Traceback" not in seen.err

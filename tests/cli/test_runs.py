@@ -124,9 +124,9 @@ def test_the_next_command_stands_at_the_end_of_a_table_alone(call: Call, store: 
     ("head", "words"),
     [
         ({}, "Next: sparsebench report "),
-        ({"blocks": 4}, "Next: both runs again with --blocks 12; or sparsebench ab A B, in one go\n"),
-        ({"jitter": 0.1}, "Next: both runs again with --blocks 30; or sparsebench ab A B, in one go\n"),
-        ({"status": "contaminated", "t_ns": [1e6], "dropped": [0], "blocks": 1}, "Next: sparsebench doctor says"),
+        ({"blocks": 4}, "Next: sparsebench ab A B, in one go; or both runs again with --blocks 15\n"),
+        ({"jitter": 0.1}, "Next: sparsebench ab A B, in one go; or both runs again with --blocks 30\n"),
+        ({"status": "contaminated", "t_ns": [1e6], "dropped": [0], "blocks": 1}, "in one go; sparsebench doctor says"),
         ({"cpu": "two"}, "Next: both runs on one machine; or the same with --force\n"),
         ({"planned": 12}, ""),
     ],

@@ -78,6 +78,18 @@ def spoiled(s):
     return replace(s, status="contaminated") if s.variant == "cython" else s
 
 
+def test_a_score_named_like_an_axis_has_a_column_of_its_own(run_of):
+    def trained(sample):
+        return replace(sample, metrics={"sparsity": 0.91, "accuracy": 0.5}) if sample.variant == "cython" else sample
+
+    text = render(summarize(run_of(change=trained)), "csv")
+    names = text.splitlines()[0].split(",")
+    assert len(names) == len(set(names))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row["sparsity"] for row in rows} == {"0.8", "0.9"}
+    assert {row["variant"]: row["sparsity_reached"] for row in rows}["cython"] == "0.91"
+
+
 def test_rough_rows_in_every_format(run_of):
     summary = summarize(run_of(change=spoiled))
     markdown = render(summary, "markdown")

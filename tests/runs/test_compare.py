@@ -181,6 +181,16 @@ def test_volatile_notes_do_not_matter(run_of):
     assert compare_runs(run_of(host=host | {"volatile": {"mhz": 1}}), run_of(host=host)).judged
 
 
+def test_a_library_that_one_host_lacks_does_not_make_it_another(run_of):
+    """Whoever adds a peer can still compare with yesterday's runs; whoever updates torch cannot."""
+    old, more, newer = ({"fingerprint": {"cpu": "Xeon", "libraries": libraries}} for libraries in (
+        {"torch": "2.13"}, {"torch": "2.13", "sparseprop": "0.1"}, {"torch": "2.14", "sparseprop": "0.1"},
+    ))  # fmt: skip
+    assert compare_runs(run_of(host=old), run_of(host=more)).judged
+    assert compare_runs(run_of(host=more), run_of(host=old)).judged
+    assert not compare_runs(run_of(host=more), run_of(host=newer)).judged
+
+
 def test_a_case_that_changed_is_not_judged_unless_forced(run_of, cells_of):
     changed = [
         replace(c, version="v2", title="linear 9->9", dense_flop=7.0) if c.cell["sparsity"] == 0.9 else c

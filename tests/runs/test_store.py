@@ -140,6 +140,16 @@ def test_a_large_run_is_compared_in_little_memory(tmp_path, run_of, cells_of):
     assert len(condensed.sides) == 500
 
 
+def test_samples_that_are_gone_are_said(stored):
+    folder, _ = stored
+    assert read_run(folder).problems == ()
+    (folder / "samples.jsonl").unlink()
+    for read in (read_run, read_timings):
+        got = read(folder)
+        assert (got.samples, got.rows) == ((), {})
+        assert got.problems == ("samples.jsonl is not there: what was measured is gone, or nothing was",)
+
+
 def test_torn_line_is_said_and_skipped(stored):
     folder, run = stored
     file = folder / "samples.jsonl"
