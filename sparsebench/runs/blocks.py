@@ -13,7 +13,7 @@ import msgspec
 from sparsebench.runs.records import TIMED, Timing, cell_key
 from sparsebench.runs.stats import median
 
-FAR = 1e100  # nothing takes so many times as long as another
+FAR, NEAR = 1e100, 1e-100  # nothing takes so many times as long as another
 
 T = TypeVar("T", bound=Timing)
 Rows = Mapping[tuple[str, str], Mapping[int, T]]  # (cell key, variant) -> block -> sample
@@ -62,7 +62,7 @@ def block_ns(sample: Timing) -> float | None:
 
 def times_of(blocks: Mapping[int, Timing]) -> dict[int, float]:
     """Block -> its time, for every block that has one, in order."""
-    return {block: ns for block in sorted(blocks) if (ns := block_ns(blocks[block])) is not None}
+    return {block: median(times) for block in sorted(blocks) if (times := kept(blocks[block]))}
 
 
 def log_ratio(baseline: Timing, variant: Timing) -> float | None:
@@ -75,21 +75,17 @@ def log_ratio(baseline: Timing, variant: Timing) -> float | None:
     if not mine or not theirs:
         return None
     if baseline.session != variant.session or len(baseline.t_ns) != len(variant.t_ns):
-        return _log(median(mine) / median(theirs))
-    if baseline.dropped or variant.dropped:
+        mine, theirs = [median(mine)], [median(theirs)]
+    elif baseline.dropped or variant.dropped:
         dropped = {*baseline.dropped, *variant.dropped}
         mine, theirs = _without(baseline.t_ns, dropped), _without(variant.t_ns, dropped)
     ratios = sorted(map(truediv, mine, theirs))
+    if not ratios:
+        return None
     middle = len(ratios) // 2
-    if len(ratios) % 2:
-        return _log(ratios[middle])
-    both = _log(ratios[middle - 1] * ratios[middle]) if ratios else None
-    return None if both is None else both / 2
-
-
-def _log(ratio: float) -> float | None:
-    """None for what is no ratio of times, but a broken file: further on it would leave the range of a float."""
-    return math.log(ratio) if 1 / FAR < ratio < FAR else None
+    low, high = ratios[~middle], ratios[middle]  # of an odd number the two are one
+    # What is further apart is no ratio of times, but a broken file, and would later leave the range of a float.
+    return math.log(low * high) / 2 if NEAR < low and high < FAR else None
 
 
 def log_ratios(baseline: Mapping[int, Timing], variant: Mapping[int, Timing]) -> dict[int, float]:

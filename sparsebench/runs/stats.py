@@ -17,10 +17,10 @@ Interval = tuple[float, float, float]  # estimate, low, high
 def median(values: Iterable[float]) -> float:
     """The middle value, or the mean of the two in the middle; `ValueError` if there is none."""
     ordered = sorted(values)
-    middle = len(ordered) // 2
     if not ordered:
         raise ValueError("a median needs at least one value")
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    middle = len(ordered) // 2
+    return (ordered[middle] + ordered[~middle]) / 2  # of an odd number the two are one
 
 
 @lru_cache(maxsize=256)

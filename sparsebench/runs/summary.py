@@ -279,7 +279,8 @@ def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def _notes(info: CellInfo, samples: list[Sample], status: str, spoiled: int, timed: int) -> tuple[str, ...]:
     """What the workers noted, once each, and what is unusual about the blocks (of a rough row its status says that)."""
-    notes = list(dict.fromkeys(part for s in samples if s.note for part in s.note.split("; ")))
+    said = [s.note for s in samples if s.note]
+    notes = list(dict.fromkeys(part for note in said for part in note.split("; ")))
     if status == "ok" and spoiled > MAX_CONTAMINATED * len(samples):
         notes.append(f"lost {spoiled} of {len(samples)} blocks to other work: take the time as a hint")
     if timed and len(samples) < info.blocks:
