@@ -85,7 +85,7 @@ def log_ratio(baseline: Timing, variant: Timing) -> float | None:
     middle = len(ratios) // 2
     low, high = ratios[~middle], ratios[middle]  # of an odd number the two are one
     # What is further apart is no ratio of times, but a broken file, and would later leave the range of a float.
-    return math.log(low * high) / 2 if NEAR < low and high < FAR else None
+    return math.log(low * high) / 2 if low > NEAR and high < FAR else None
 
 
 def log_ratios(baseline: Mapping[int, Timing], variant: Mapping[int, Timing]) -> dict[int, float]:
