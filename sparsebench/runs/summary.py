@@ -16,6 +16,7 @@ from sparsebench.runs.roofline import Roof, ceilings_of, roof_of
 from sparsebench.runs.scores import Ranking, Score, rankings_of, scores_of
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import Run
+from sparsebench.runs.tally import Tally
 
 # One bad block makes the row bad: first in this list wins. `contaminated` is not in it, it needs all blocks.
 WORST_FIRST = ("wrong", "crash", "timeout", "oom", "error", "skipped", "unsupported")
@@ -197,8 +198,8 @@ def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Bloc
     status, reason = status_of(blocks)
     samples = [blocks[b] for b in sorted(blocks)]
     good = times_of(blocks)
-    spoiled = len([s for s in samples if s.status in TIMED]) - len(good)  # timed, and no round to use
-    judged = samples if status == "contaminated" else [s for s in samples if s.status == status]
+    tally = Tally(samples, TIMED if status == "contaminated" else (status,))
+    spoiled = tally.timed - len(good)  # timed, and no round to use
     if status == "contaminated":
         blocks, baseline = ({b: loosened(s) for b, s in each.items()} for each in (blocks, baseline))
         good = times_of(blocks)
@@ -206,7 +207,6 @@ def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Bloc
     if is_rough and info.kind in SCORED:  # what was learnt does not depend on who else had the core
         status, reason = "ok", ""
     times = list(good.values()) if status in TIMED else []
-    verified = [s.verify for s in judged if s.verify]
     return Row(
         case=info.case,
         kind=info.kind,
@@ -219,26 +219,20 @@ def _row(info: CellInfo, variant: str, precision: str, wanted: str, blocks: Bloc
         precision=precision,
         same_class=precision == wanted,
         is_rough=is_rough and bool(times),
-        splits_ms={k: v / 1e6 for k, v in _medians([s.splits_ns for s in judged if s.splits_ns]).items()}
-        if times
-        else {},
-        metrics=_medians([s.metrics for s in judged if s.metrics]) if status in TIMED else {},
-        rss_peak=max([s.rss_peak for s in judged], default=0),
-        max_rel_err=_largest("max_rel_err", verified),
-        tolerance=_largest("tolerance", verified),
+        splits_ms={k: v / 1e6 for k, v in _medians(tally.splits_ns).items()} if times else {},
+        metrics=_medians(tally.metrics) if status in TIMED else {},
+        rss_peak=tally.rss_peak,
+        max_rel_err=tally.verify.get("max_rel_err"),
+        tolerance=tally.verify.get("tolerance"),
         blocks=len(times),
         blocks_planned=info.blocks,
         blocks_contaminated=spoiled,
-        rounds=sum([len(s.t_ns) for s in samples]),
-        rounds_dropped=sum([len(set(s.dropped)) for s in samples if s.dropped]),
-        notes=_notes(info, samples, status, spoiled, len(times)),
+        rounds=tally.rounds,
+        rounds_dropped=tally.dropped,
+        notes=_notes(info, tally, status, spoiled, len(times)),
         **_times(info, times),
         **_ratios(log_ratios(baseline, blocks) if times else {}),
     )
-
-
-def _largest(name: str, tables: Iterable[Mapping[str, float]]) -> float | None:
-    return max([table[name] for table in tables if name in table], default=None)
 
 
 def _times(info: CellInfo, times: list[float]) -> dict[str, Any]:
@@ -277,12 +271,11 @@ def _medians(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {key: median(values) for key, values in found.items()}
 
 
-def _notes(info: CellInfo, samples: list[Sample], status: str, spoiled: int, timed: int) -> tuple[str, ...]:
+def _notes(info: CellInfo, tally: Tally, status: str, spoiled: int, timed: int) -> tuple[str, ...]:
     """What the workers noted, once each, and what is unusual about the blocks (of a rough row its status says that)."""
-    said = [s.note for s in samples if s.note]
-    notes = list(dict.fromkeys(part for note in said for part in note.split("; ")))
-    if status == "ok" and spoiled > MAX_CONTAMINATED * len(samples):
-        notes.append(f"lost {spoiled} of {len(samples)} blocks to other work: take the time as a hint")
-    if timed and len(samples) < info.blocks:
-        notes.append(f"{len(samples)} of {info.blocks} blocks measured; --resume completes the run")
+    notes = list(tally.notes)
+    if status == "ok" and spoiled > MAX_CONTAMINATED * tally.samples:
+        notes.append(f"lost {spoiled} of {tally.samples} blocks to other work: take the time as a hint")
+    if timed and tally.samples < info.blocks:
+        notes.append(f"{tally.samples} of {info.blocks} blocks measured; --resume completes the run")
     return tuple(notes)
