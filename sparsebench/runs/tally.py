@@ -9,7 +9,7 @@ from sparsebench.runs.records import TIMED, Sample
 
 
 class Tally:
-    """Counts, the worst of what was verified, and what was split and scored, in one pass: a large run has 150,000 samples.
+    """Counts, the worst of what was verified, what was split and scored, in one pass: a large run has 150,000 samples.
 
     What was verified, split and scored counts from samples of the statuses in `tells` alone.
     """
