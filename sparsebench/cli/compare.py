@@ -12,13 +12,11 @@ from sparsebench.cli.find import find_run
 from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
 from sparsebench.errors import UsageError, nearest
 from sparsebench.report import COMPARISON_FORMATS, render_comparison
-from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, FULL_BLOCKS, Comparison, Margins, compare_runs
+from sparsebench.runs.compare import EXIT_CODES, FAIL_ON, Comparison, Margins, compare_runs
 from sparsebench.runs.sides import digests_of, renamed
-from sparsebench.runs.verdicts import LOOKS
 from sparsebench.timing import without_gc
 
 VERDICTS = tuple(verdict for verdict, _ in EXIT_CODES)
-ENOUGH = (FULL_BLOCKS * 3 // 2, LOOKS[-1])  # blocks, of which other work may spoil a third
 ENDINGS = {".md": "markdown", ".json": "json", ".html": "html", ".tex": "latex", ".txt": "table"}
 EPILOG = """\
 \b
@@ -115,29 +113,17 @@ def command(
         tell_github(render_comparison(comparison, form), workflow_commands(comparison, fail_on))
     else:
         click.echo(render_comparison(comparison, form), nl=False)
-    if form == "table" and (further := _next(comparison)):
-        click.echo(f"\nNext: {further}", err=True)
+    if form == "table":
+        click.echo(f"\nNext: {_next(comparison)}", err=True)
     return comparison.exit_code(fail_on)
 
 
 def _next(comparison: Comparison) -> str:
-    """What makes more rows say something; else the new run in full. Nothing where a note says it already."""
-    if not comparison.anchored:
-        return "sparsebench ab A B judges times"
-    if not comparison.judged:
-        return "both runs on one machine; or the same with --force"
-    if any(": not finished: " in note for note in comparison.notes):
-        return ""
-    unclear = [row for row in comparison.rows if row.verdict == "inconclusive"]
-    if not unclear:
-        return f"sparsebench report {shlex.quote(comparison.head_path)}"
-    blocks = [min(row.base_blocks, row.head_blocks) for row in unclear if row.change is not None]
-    had = min(max((cell.blocks for cell in info.cells), default=0) for info in (comparison.base, comparison.head))
-    more = [count for count in ENOUGH if count > had]
-    if blocks and more:
-        wanted = more[0] if min(blocks) < FULL_BLOCKS else more[-1]
-        return f"sparsebench ab A B, in one go; or both runs again with --blocks {wanted}"
-    return "sparsebench ab A B, in one go; sparsebench doctor says what disturbs"
+    """The new run in full; where time could not be judged, the command that judges it on one machine in one go."""
+    unclear = {"inconclusive", "not judged"} & comparison.counts().keys()
+    if unclear or not comparison.anchored:
+        return "sparsebench ab A B, side by side: what other work spoils is made up for"
+    return f"sparsebench report {shlex.quote(comparison.head_path)}"
 
 
 def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[str, str]) -> Comparison:

@@ -46,27 +46,18 @@ def command(runs: tuple[str, ...], form: str) -> None:
     """
     if len(runs) > 1 and form not in FOR_PEOPLE:
         raise UsageError(f"--format {form} is one document: give one run, not {len(runs)}")
-    texts, heads = [], []
+    texts, paths = [], []
     with without_gc():  # 150,000 records that live to the end
         for each in runs:
             run = read_run(find_run(each))
             texts.append(_text(run, form))
-            heads.append((str(run.path), run.info))
+            if not _is_duel(run.info):  # which is judged already
+                paths.append(str(run.path))
             del run  # of several runs one at a time is in memory
     click.echo("\n".join(texts), nl=False)
-    if form == "table" and (further := _next(heads)):
-        click.echo(f"\nNext: sparsebench {further}", err=True)
-
-
-def _next(heads: list[tuple[str, RunInfo]]) -> str:
-    """What `compare` would take, or what there is beyond an `ab`."""
-    (path, info), *others = heads
-    if not others:
-        return "doctor --aa 20" if _is_duel(info) else f"compare BASE {shlex.quote(path)}"
-    alike = len(others) == 1 and others[0][1].suite.get("name") == info.suite.get("name")
-    return (
-        f"compare {shlex.join(path for path, _ in heads)}" if alike and not any(_is_duel(i) for _, i in heads) else ""
-    )
+    if form == "table":
+        compare = f"compare BASE {shlex.quote(paths[-1])}" if paths else "doctor --aa 20"
+        click.echo(f"\nNext: sparsebench {compare}", err=True)
 
 
 def _is_duel(info: RunInfo) -> bool:

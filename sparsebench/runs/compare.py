@@ -198,28 +198,22 @@ def _change(info: CellInfo, variant: str, base: Side, head: Side, margin: float)
         verdict, reason = "inconclusive", f"no block of {side} has a time of both this and the baseline"
     else:
         estimate, low, high = hodges_lehmann_two(base.ratios, head.ratios, ALPHA)
-        verdict, reason = judge(base.ratios, head.ratios, margin, base.ns or 0.0, (low, high))
+        verdict, reason = judge(base.ratios, head.ratios, (low, high), margin, base.ns or 0.0)
         bounds = {"low": math.exp(low), "high": math.exp(high)} if math.isfinite(low) else {}
         return msgspec.structs.replace(row, verdict=verdict, reason=reason, change=math.exp(estimate), **bounds)
     return msgspec.structs.replace(row, verdict=verdict, reason=reason)
 
 
 def judge(
-    base: Sequence[float],
-    head: Sequence[float],
-    margin: float,
-    base_ns: float,
-    interval: tuple[float, float] | None = None,
+    base: Sequence[float], head: Sequence[float], interval: tuple[float, float], margin: float, base_ns: float
 ) -> tuple[Verdict, str]:
-    """(verdict, reason) from the block values log(time / baseline's time) of either side.
+    """(verdict, reason) from the block values log(time / baseline's time) of either side, and their shift's interval.
 
     base_ns is the variant's time in the base run: the margin is never less than FLOOR_NS of it.
-    interval is that of the shift, for who has it already.
     """
     if min(len(base), len(head)) < FULL_BLOCKS:
         return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), limit_of(0.0, base_ns))
-    low, high = interval or hodges_lehmann_two(base, head, ALPHA)[1:]
-    call = called(low, high, limit_of(margin, base_ns))
+    call = called(*interval, limit_of(margin, base_ns))
     return call, "the interval reaches across a margin; more blocks narrow it" if call == "inconclusive" else ""
 
 

@@ -13,12 +13,9 @@ TOLD = ("kind", "op", "title", "baseline", "useful_flop", "dense_flop", "product
 
 
 def fingerprint_differences(base: RunInfo, head: RunInfo) -> list[str]:
-    """The fields in which the stable descriptions of two hosts differ, with both values.
-
-    A library that only one of them has changes no row that both have: it is what another variant was made of.
-    """
+    """The fields in which the stable descriptions of two hosts differ, with both values."""
     old, new = (_flat(info.host.get("fingerprint", {})) for info in (base, head))
-    fields = [f for f in dict.fromkeys((*old, *new)) if not f.startswith("libraries.") or (f in old and f in new)]
+    fields = dict.fromkeys((*old, *new))
     return [
         f"{field}: {old.get(field, 'not given')} / {new.get(field, 'not given')}"
         for field in fields

@@ -189,9 +189,9 @@ def _alike(runs: Sequence[tuple[Path, RunInfo]], newest: RunInfo) -> tuple[list[
             fields.setdefault("; ".join(differences), []).append(info.id)
         else:
             alike.append((path, info))
+    other = "runs are of another machine or other libraries, left out"
     return alike, [
-        f"{len(ids)} of {len(runs)} runs are of another machine, left out: {', '.join(ids)} ({difference})"
-        for difference, ids in fields.items()
+        f"{len(ids)} of {len(runs)} {other}: {', '.join(ids)} ({difference})" for difference, ids in fields.items()
     ]
 
 

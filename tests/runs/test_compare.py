@@ -9,10 +9,16 @@ import pytest
 from sparsebench.runs.blocks import block_ns, log_ratio
 from sparsebench.runs.compare import Margins, compare_runs, judge
 from sparsebench.runs.records import Timing
-from sparsebench.runs.stats import median
+from sparsebench.runs.stats import hodges_lehmann_two, median
+from sparsebench.runs.verdicts import ALPHA
 
 replace = msgspec.structs.replace
 BASE = {"torch-dense": 2e6, "torch-csr": 4e6, "cython": 1e6}
+
+
+def judged(base, head, margin, base_ns):
+    """The verdict on block values."""
+    return judge(base, head, hodges_lehmann_two(base, head, ALPHA)[1:], margin, base_ns)
 
 
 def slowed(share: float) -> dict[str, float]:
@@ -127,19 +133,19 @@ def noise(n, centre=0.0, sd=0.005, seed=3):
 
 def test_few_blocks_must_not_touch_and_exceed_three_margins():
     far, near = math.log(1.12), math.log(1.07)
-    assert judge(noise(5), noise(5, far), 0.03, 1e6)[0] == "slower"
-    assert judge(noise(5), noise(5, near), 0.03, 1e6)[0] == "inconclusive"  # apart, but not by three margins
-    assert judge([*noise(4), far], noise(5, far), 0.03, 1e6)[0] == "inconclusive"  # the ranges touch
-    assert judge(noise(4), noise(5, far), 0.03, 1e6)[0] == "inconclusive"
-    assert judge(noise(10), noise(9, far), 0.03, 1e6)[0] == "slower"
-    assert judge(noise(5), noise(5, far), 0.05, 1e6)[0] == "inconclusive"  # margins of 5 %
+    assert judged(noise(5), noise(5, far), 0.03, 1e6)[0] == "slower"
+    assert judged(noise(5), noise(5, near), 0.03, 1e6)[0] == "inconclusive"  # apart, but not by three margins
+    assert judged([*noise(4), far], noise(5, far), 0.03, 1e6)[0] == "inconclusive"  # the ranges touch
+    assert judged(noise(4), noise(5, far), 0.03, 1e6)[0] == "inconclusive"
+    assert judged(noise(10), noise(9, far), 0.03, 1e6)[0] == "slower"
+    assert judged(noise(5), noise(5, far), 0.05, 1e6)[0] == "inconclusive"  # margins of 5 %
 
 
 def test_changes_under_20_us_do_not_count():
     double = math.log(2)
-    assert judge(noise(10), noise(10, double), 0.03, 100_000)[0] == "slower"
-    assert judge(noise(10), noise(10, double), 0.03, 10_000)[0] == "same"  # from 10 to 20 us
-    verdict, reason = judge(noise(5), noise(5, double), 0.03, 10_000)
+    assert judged(noise(10), noise(10, double), 0.03, 100_000)[0] == "slower"
+    assert judged(noise(10), noise(10, double), 0.03, 10_000)[0] == "same"  # from 10 to 20 us
+    verdict, reason = judged(noise(5), noise(5, double), 0.03, 10_000)
     assert verdict == "inconclusive"
     assert "20 us" in reason
 
@@ -154,6 +160,15 @@ def test_the_margin_can_be_given(run_of, cells_of):
 def test_the_baseline_is_the_anchor_and_not_judged(run_of):
     comparison = compare_runs(run_of(), run_of(times=BASE | {"torch-dense": 9e6}))
     assert set(verdicts(comparison, "torch-dense")) == {"anchor"}
+
+
+@pytest.mark.parametrize(("base", "head"), [(5, 5), (10, 9), (7, 12)])
+def test_more_blocks_are_advised_than_a_verdict_needs(base, head):
+    advice = "verdicts need 10 good ones a side; run both with more --blocks than that, for some are lost"
+    values = [0.0, 0.001, -0.001] * 4
+    assert judged(values[:base], values[:head], 0.03, 1e6) == ("inconclusive", f"{base} and {head} blocks: {advice}")
+    little = judged([0.0] * base, [0.05] * head, 0.03, 1e6)[1]
+    assert little == f"slower in every block, but by less than 3 margins; {advice}"
 
 
 OTHER_HOST = {"fingerprint": {"cpu": "Xeon", "cores_allowed": 2, "libraries": {"torch": "2.12"}}}
@@ -181,14 +196,12 @@ def test_volatile_notes_do_not_matter(run_of):
     assert compare_runs(run_of(host=host | {"volatile": {"mhz": 1}}), run_of(host=host)).judged
 
 
-def test_a_library_that_one_host_lacks_does_not_make_it_another(run_of):
-    """Whoever adds a peer can still compare with yesterday's runs; whoever updates torch cannot."""
-    old, more, newer = ({"fingerprint": {"cpu": "Xeon", "libraries": libraries}} for libraries in (
-        {"torch": "2.13"}, {"torch": "2.13", "sparseprop": "0.1"}, {"torch": "2.14", "sparseprop": "0.1"},
-    ))  # fmt: skip
-    assert compare_runs(run_of(host=old), run_of(host=more)).judged
-    assert compare_runs(run_of(host=more), run_of(host=old)).judged
-    assert not compare_runs(run_of(host=more), run_of(host=newer)).judged
+def test_a_library_that_one_host_lacks_is_a_difference(run_of):
+    """It may bring a second thread runtime into the workers, and then every row is another."""
+    old, more = ({"fingerprint": {"cpu": "Xeon", "libraries": names}} for names in ({}, {"mkl": "2026.2"}))
+    comparison = compare_runs(run_of(host=old), run_of(host=more))
+    assert not comparison.judged
+    assert "hosts differ in libraries.mkl: not given / 2026.2" in comparison.notes
 
 
 def test_a_case_that_changed_is_not_judged_unless_forced(run_of, cells_of):

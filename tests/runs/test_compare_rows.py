@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from sparsebench.errors import RunError, UsageError
-from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs, judge
+from sparsebench.runs.compare import FAIL_ON, Change, Comparison, compare_runs
 from sparsebench.runs.sides import digest, renamed
 
 replace = msgspec.structs.replace
@@ -142,15 +142,6 @@ def test_of_many_samples_that_no_plan_knows_five_of_a_kind_are_named(run_of):
     assert problems[5] == "samples of 2 more cells that run.json does not plan, left out"
     assert "stranger-4" in problems[10]
     assert problems[11] == "samples of 1 more row that run.json does not plan, left out"
-
-
-@pytest.mark.parametrize(("base", "head"), [(5, 5), (10, 9), (7, 12)])
-def test_more_blocks_are_advised_than_a_verdict_needs(base, head):
-    advice = "verdicts need 10 good ones a side; run both with more --blocks than that, for some are lost"
-    values = [0.0, 0.001, -0.001] * 4
-    assert judge(values[:base], values[:head], 0.03, 1e6) == ("inconclusive", f"{base} and {head} blocks: {advice}")
-    little = judge([0.0] * base, [0.05] * head, 0.03, 1e6)[1]
-    assert little == f"slower in every block, but by less than 3 margins; {advice}"
 
 
 def ended(status, variant="cython"):

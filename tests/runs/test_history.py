@@ -79,7 +79,7 @@ def test_other_machines_versions_and_cases_are_counted_and_named(store, cells_of
     assert [len(series.points) for series in history.series] == [1, 1]
     notes = "\n".join(history.notes)
     assert "1 of 4 runs do not have the case" in notes
-    assert "1 of 3 runs are of another machine, left out: id1 (cpu: Xeon / AMD EPYC 7713" in notes
+    assert "1 of 3 runs are of another machine or other libraries, left out: id1 (cpu: Xeon / AMD EPYC 7713" in notes
     assert "1 cells of run id2 are of another version of the case" in notes
     assert "schema 99 is newer than 1" in notes
     assert "not the head of a run" in notes
