@@ -15,6 +15,7 @@ from sparsebench.errors import UsageError
 
 if TYPE_CHECKING:
     from sparsebench.harness.session import Session
+    from sparsebench.registry import Registry
     from sparsebench.runs.records import Sample
 
 EPILOG = """\
@@ -134,7 +135,7 @@ def _run(session: Session, style: str) -> int:
         except KeyboardInterrupt:
             interrupted = True
     run = read_run(writer.folder)
-    _report(run, writer.folder, style, interrupted)
+    _report(run, session, style, interrupted)
     if interrupted:
         return 130
     return _exit_code(run.samples, session.plan.peers()) or (PLUGIN_LEFT_OUT if _left_out(session) else 0)
@@ -150,11 +151,11 @@ def _where_time_went(spent: Mapping[str, int]) -> str:
     return f"took {wall / 60e9:.1f} min: {told}"
 
 
-def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
+def _report(run: Any, session: Session, style: str, interrupted: bool) -> None:
     from sparsebench import report
     from sparsebench.runs.summary import summarize
 
-    summary = summarize(run)
+    summary, folder = summarize(run), run.path
     (folder / "report.md").write_text(report.render(summary, "markdown"))
     click.echo(report.render(summary, style))
     if interrupted:
@@ -164,10 +165,17 @@ def _report(run: Any, folder: Path, style: str, interrupted: bool) -> None:
     click.echo(f"\nResults: {folder}")
     wrong = [row.variant for row in summary.rows if row.status == "wrong"]
     if wrong:
-        click.echo(f"Next: sparsebench check {shlex.quote([*run.info.options.get('files', ()), *wrong][0])}")
+        click.echo(f"Next: sparsebench check {shlex.quote(_source_of(wrong[0], session.registry))}")
     elif not interrupted:
         click.echo(f"Next: sparsebench report {folder} --format markdown")
         click.echo(f"      sparsebench compare BASE {folder}")
+
+
+def _source_of(variant: str, registry: Registry) -> str:
+    """What `check` takes for a variant: the plugin file it came from, else its name."""
+    name = variant.partition("@")[0]
+    entry = registry.backends.get(name) or registry.methods.get(name)
+    return (entry.source.file if entry else None) or name
 
 
 def _left_out(session: Session) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -103,6 +103,15 @@ def read_info(folder: Path) -> RunInfo:
     return info
 
 
+class _Known(NamedTuple, Generic[T]):
+    """A cell that a line was of."""
+
+    key: str
+    case: str
+    cell: dict[str, Any]
+    variants: dict[str, tuple[str, dict[int, T]]]  # name -> the name that all samples share, and the row's blocks
+
+
 class Lines(Generic[T]):
     """The good lines of a samples file, and what was wrong with the others.
 
@@ -113,7 +122,7 @@ class Lines(Generic[T]):
         self.samples: list[T] = []  # in the order written
         self.rows: dict[tuple[str, str], dict[int, T]] = {}  # the same by (cell key, variant), then by block
         self.problems: list[str] = []
-        self._cells: dict[bytes, tuple[str, str, dict[str, Any], dict[str, tuple[str, dict[int, T]]]]] = {}
+        self._cells: dict[bytes, _Known[T]] = {}
         self._names: dict[str, str] = {}
 
     def add(self, sample: T) -> bool:
@@ -121,7 +130,7 @@ class Lines(Generic[T]):
         written = _encode((sample.case, sample.cell))  # as text, for 1 is not 1.0 in a key
         known = self._cells.get(written)
         if known is None:
-            known = self._cells[written] = cell_key(sample.case, sample.cell), sample.case, sample.cell, {}
+            known = self._cells[written] = _Known(cell_key(sample.case, sample.cell), sample.case, sample.cell, {})
         key, sample.case, sample.cell, variants = known
         place = variants.get(sample.variant)
         if place is None:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sparsebench.cli.run import _exit_code, _left_out
+from sparsebench.cli.run import _exit_code, _left_out, _source_of
 from sparsebench.harness import session
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.suite import Suite
 from sparsebench.plugin import PluginInfo
-from sparsebench.registry import Registry
+from sparsebench.registry import Registry, load_registry
 from sparsebench.runs.records import TIMED, Sample
 from sparsebench.runs.store import Run, read_run
 
@@ -264,6 +264,14 @@ def test_the_worst_row_decides_the_exit_code_but_peers_do_not(statuses: list[Any
     samples = [Sample(case="a", cell={}, variant=f"v{i}", block=0, status=s) for i, s in enumerate(statuses)]
     assert _exit_code(samples, set()) == code
     assert _exit_code(samples, {sample.variant for sample in samples}) == 0
+
+
+def test_a_wrong_variant_is_checked_by_its_file_or_its_name(files: Files) -> None:
+    registry = load_registry([str(files.plugin)])
+    mine = next(name for name, entry in registry.backends.items() if entry.source.file)
+    assert _source_of(f"{mine}@a=b", registry) == str(files.plugin)
+    assert _source_of("cython", registry) == "cython"
+    assert _source_of("acdc@start=1", registry) == "acdc"
 
 
 @pytest.mark.parametrize(("named", "left_out"), [(["/a.py"], True), (["/b.py"], False), ([], False)])
