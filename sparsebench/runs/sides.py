@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import os
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
 
 from sparsebench.errors import UsageError
 from sparsebench.runs.blocks import log_ratios, times_of
+from sparsebench.runs.halves import in_halves
 from sparsebench.runs.records import TIMED, CellInfo, RunInfo, Timing
 from sparsebench.runs.stats import median
 from sparsebench.runs.store import SAMPLES, Timings, read_timings
@@ -32,8 +28,7 @@ class Side(msgspec.Struct, frozen=True, gc=False):
     ns: float | None = None
 
 
-@dataclass(frozen=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True):
     """A run without its samples: the head, what was wrong with the file, and cell key -> variant -> side."""
 
     info: RunInfo
@@ -89,17 +84,13 @@ def _few(lines: list[str], what: str) -> list[str]:
 
 
 def digests_of(folders: Sequence[Path]) -> list[Digest]:
-    """The digests of run folders; of several large ones each in a process of its own, where there are cores."""
+    """The digests of run folders; where several are large two are read at once."""
     large = sum((folder / SAMPLES).stat().st_size > LARGE for folder in folders if (folder / SAMPLES).exists())
-    if large < 2 or len(os.sched_getaffinity(0)) < 2:
-        return [digest(read_timings(folder)) for folder in folders]
-    with ProcessPoolExecutor(len(folders), get_context("fork")) as pool:
-        return list(pool.map(_digest_alone, folders))
+    return in_halves(_digests, folders, Digest) if large > 1 else _digests(folders)
 
 
-def _digest_alone(folder: Path) -> Digest:
-    gc.disable()  # the process ends with its answer
-    return digest(read_timings(folder))
+def _digests(folders: Sequence[Path]) -> list[Digest]:
+    return [digest(read_timings(folder)) for folder in folders]
 
 
 def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
@@ -124,7 +115,7 @@ def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
         for cell in run.info.cells
     ]
     sides = {key: dict(zip(_new(found, names), found.values(), strict=True)) for key, found in run.sides.items()}
-    return replace(run, info=msgspec.structs.replace(run.info, cells=cells), sides=sides)
+    return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, cells=cells), sides=sides)
 
 
 def _new(variants: Collection[str], names: Mapping[str, str]) -> list[str]:
