@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first. A module may import its own group and the groups of the rows above it, nothing below.
 LEVELS = (
-    ("errors", "lifeline"),
+    ("errors", "lifeline", "wrapping"),
     ("problem", "timing", "host"),
     ("plugin",),
     ("records",),
@@ -35,10 +35,10 @@ LEVELS = (
 )
 RANK = {group: rank for rank, groups in enumerate(LEVELS) for group in groups}
 BENCHMARK_WING = {"testing", "harness", "runs", "report", "formats", "cli"}
-READS_ONLY_RECORDS = {"errors", "records", "runs", "report", "formats"}
+READS_ONLY_RECORDS = {"errors", "records", "runs", "report", "formats", "wrapping"}
 LIGHT = {
     "errors", "lifeline", "problem", "plugin", "discovery", "probing", "registry", "host", "records", "runs", "report",
-    "formats", "cli", "ceilings", "plans",
+    "formats", "cli", "ceilings", "plans", "wrapping",
 }  # fmt: skip
 HEAVY = {"torch", "numpy", "scipy", "sklearn"}
 SOURCES = {"sparsebench": ROOT / "sparsebench", "sparsebench.builtin": ROOT / "plugins"}

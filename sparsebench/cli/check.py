@@ -13,6 +13,7 @@ import click
 
 from sparsebench.cli.exit_codes import FAILING, exit_code_of_statuses
 from sparsebench.errors import UsageError, nearest
+from sparsebench.wrapping import wrap
 
 if TYPE_CHECKING:
     from sparsebench.harness.checking import Checked, Tell
@@ -57,7 +58,7 @@ def command(target: str | None, everything: bool, seconds: float | None, gib: fl
         checked = list(_checked(target, Limits(seconds, None if gib is None else int(gib * 2**30)), progress.tell))
     click.echo(_table(checked))
     for line in _details(checked, verbose):
-        click.echo(line)
+        click.echo("\n".join(wrap(line)))
     code = exit_code_of_statuses(c.status for c in checked)
     again = f"mend it, then: sparsebench check {shlex.quote(target) if target else '--all'}"
     timed = f"sparsebench run {_run_of(target, is_method=checked[0].kind == 'method')}"
@@ -150,13 +151,13 @@ def _details(checked: list[Checked], verbose: bool) -> Iterator[str]:
         mine = [c for c in checked if c.backend == name]
         shown = mine if verbose else [c for c in mine if c.status in FAILING][:SHOWN]
         for each in shown:
-            yield f"  {name}: {each.check}: {each.status}" + (f": {each.reason}" if each.reason else "")
+            yield ": ".join(filter(None, (name, each.check, each.status, each.reason)))
         left = sum(c.status in FAILING for c in mine) - SHOWN
         if left > 0 and not verbose:
-            yield f"  {name}: and {left} more; see them with --verbose"
+            yield f"{name}: and {left} more; see them with --verbose"
         reasons = Counter(c.reason for c in mine if c.status in ("unsupported", "skipped"))
         for reason, count in reasons.most_common(6) if not verbose else ():
-            yield f"  {name}: {count} not done: {reason}"
+            yield f"{name}: {count} not done: {reason}"
 
 
 class _Progress:

@@ -17,6 +17,7 @@ from sparsebench import ceilings, host
 from sparsebench.cli.advice import advise
 from sparsebench.errors import RunError
 from sparsebench.registry import Registry, load_registry
+from sparsebench.wrapping import beside
 
 TORCH_SECONDS = 120.0
 # In a process of its own: the runtimes that count are those of a process that has worked with torch.
@@ -81,10 +82,10 @@ def command(as_json: bool, aa: int | None) -> int:
         click.secho(title, bold=True)
         for key in keys:
             if known.get(key) not in (None, "", []):
-                click.echo(f"  {_label(key):<34}{_text(known[key])}")
+                click.echo("\n".join(beside(f"  {_label(key):<34}", _text(known[key]), hang=36)))
     click.secho("\nWhat to do, by effect", bold=True)
     for line in known["advice"] or ["nothing: this machine is as quiet as it looks from here"]:
-        click.echo(f"  - {line}")
+        click.echo("\n".join(beside("  - ", line, hang=4)))
     click.echo("\nNext: sparsebench run suite-smoke")
     return 0
 

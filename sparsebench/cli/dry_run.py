@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from sparsebench.wrapping import beside, wrap
 
 if TYPE_CHECKING:
     from sparsebench.harness.cells import Cell
     from sparsebench.harness.plan import Plan
-
-WIDTH = 100
 
 
 def render(plan: Plan, what: str) -> str:
@@ -21,11 +20,11 @@ def render(plan: Plan, what: str) -> str:
         cells = [cell for cell in plan.cells if cell.case.name == name]
         blocks = cells[0].case.blocks
         title = f"{name} ({cells[0].kind}, {blocks} block{'s' if blocks > 1 else ''}): {_what(cells[0])}"
-        lines += ["", *textwrap.wrap(title, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
+        lines += ["", *wrap(title, indent=0)]
         lines += [line for cell in cells for line in _cell(plan, cell, reasons)]
     for reason, number in reasons.items():
         lines += [""] if number == 1 else []
-        lines += textwrap.wrap(f"[{number}] {reason}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+        lines += wrap(f"[{number}] {reason}", indent=0)
     rows = sum(len(names) for names in plan.variants.values())
     running = sum(len(plan.running(cell)) for cell in plan.cells)
     lines += ["", f"{rows} rows, {running} would run.", f"Next: sparsebench run {what}"]
@@ -46,5 +45,4 @@ def _cell(plan: Plan, cell: Cell, reasons: dict[str, int]) -> Iterator[str]:
         else:
             number = reasons.setdefault(": ".join(barred), len(reasons) + 1)
             names.append(f"({variant}\N{NO-BREAK SPACE}[{number}])")
-    text = f"  {axes:<40} {', '.join(names)}"
-    yield from textwrap.wrap(text, WIDTH, subsequent_indent=" " * 43, break_on_hyphens=False, drop_whitespace=True)
+    yield from beside(f"  {axes:<40} ", ", ".join(names), hang=43)

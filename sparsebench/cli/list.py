@@ -14,11 +14,11 @@ import msgspec
 from sparsebench.cli.quarantine import say_quarantined
 from sparsebench.errors import UsageError, nearest
 from sparsebench.registry import Entry, Registry, load_registry
+from sparsebench.wrapping import WIDTH
 
 if TYPE_CHECKING:
     from sparsebench.harness.suite import Suite
 
-WIDTH = 100
 PADDING = 2  # tabulate makes a column this much wider than its heading
 Row = dict[str, Any]
 COLUMNS: dict[str, tuple[str, ...]] = {  # kind -> the keys shown; --json gives all of them

@@ -11,9 +11,10 @@ import msgspec
 
 from sparsebench import plans
 from sparsebench.cli.exit_codes import FAILING
-from sparsebench.cli.list import WIDTH, table
+from sparsebench.cli.list import table
 from sparsebench.errors import UsageError
 from sparsebench.runs.records import TIMED
+from sparsebench.wrapping import WIDTH
 
 if TYPE_CHECKING:
     from sparsebench.harness.outcomes import Candidate, Outcome

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import Footnotes, axes_text, wrap
+from sparsebench.report._layout import Footnotes, axes_text
 from sparsebench.report._numbers import ms, percent, percent_span
 from sparsebench.report.markdown import escaped, markdown_table
 from sparsebench.runs.duel import Duel
 from sparsebench.runs.verdicts import ALPHA, FLOOR_NS
+from sparsebench.wrapping import wrap
 
 ORDER = ("wrong", "failed", "missing", "slower", "faster", "fixed", "new", "inconclusive", "same")
 HEAD = ("case", "verdict", "B against A", f"{100 * (1 - ALPHA):g} % interval", "A", "B", "margin", "blocks")

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from tabulate import tabulate
 
-from sparsebench.report._layout import WIDTH
+from sparsebench.wrapping import WIDTH
 
 Cells = Sequence[Sequence[str]]  # the first row is the head
 

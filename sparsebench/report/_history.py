@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import axes_text, wrap
+from sparsebench.report._layout import axes_text
 from sparsebench.report._numbers import percent, ratio, ratio_span
 from sparsebench.runs.history import History, Point, Series, Shift, by_cell
 from sparsebench.runs.steps import ALPHA
+from sparsebench.wrapping import wrap
 
 SLOWER, FASTER = "▼", "▲"
 

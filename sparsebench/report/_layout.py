@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from sparsebench.report._numbers import plain
 from sparsebench.runs.records import RunInfo
 from sparsebench.runs.summary import Row, RunSummary
+from sparsebench.wrapping import WIDTH, wrap
 
-WIDTH = 100
 LISTED = 2000  # rows that a terminal gets one by one; of more it gets what is news, and the others counted
 UNITS = {"kernel": "ms", "inference": "ms per batch", "training": "ms"}  # of a whole kind: trainings differ, see Panel
 
@@ -143,18 +142,6 @@ class Footnotes:
         """The texts, wrapped."""
         numbered = enumerate(self.texts, start=1)
         return [line for number, text in numbered for line in wrap(f"[{number}] {text}", width, hang=6)]
-
-
-def wrap(text: str, width: int = WIDTH, indent: int = 2, hang: int = 4) -> list[str]:
-    """A paragraph as lines of at most `width`, the first indented by `indent`, the others by `hang`."""
-    return textwrap.wrap(
-        " ".join(text.split()),
-        width,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * hang,
-        break_on_hyphens=False,
-        break_long_words=False,  # a path or a command is only of use whole
-    ) or [""]
 
 
 def failure_mark(row: Row, footnotes: Footnotes) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from sparsebench.report._detail import break_even_text, of_means
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import BEST, axes_text, wrap
+from sparsebench.report._layout import BEST, axes_text
 from sparsebench.report._numbers import plain, ratio, ratio_span
 from sparsebench.runs.break_even import BreakEven
 from sparsebench.runs.contests import Contest
+from sparsebench.wrapping import wrap
 
 
 def who_wins(contests: Sequence[Contest], break_evens: Sequence[BreakEven]) -> list[str]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sparsebench.report import _layout
 from sparsebench.report._grid import fit
-from sparsebench.report._layout import Footnotes, axes_text, common_words, unsaid, where_and_when, wrap
+from sparsebench.report._layout import Footnotes, axes_text, common_words, unsaid, where_and_when
 from sparsebench.report._numbers import ms, percent, percent_span, plain
 from sparsebench.runs.compare import Change, Comparison
 from sparsebench.runs.verdicts import ALPHA
+from sparsebench.wrapping import wrap
 
 ORDER = (
     "wrong", "failed", "missing", "slower", "faster", "fixed", "new", "not judged",

@@ -22,7 +22,6 @@ from sparsebench.report._layout import (
     rough_mark,
     where_and_when,
     winner_mark,
-    wrap,
 )
 from sparsebench.report._numbers import digits, mebibytes, metric, ms, plain, ratio, ratio_span, span
 from sparsebench.report._standings import who_wins
@@ -30,6 +29,7 @@ from sparsebench.report._verdicts import comparison_table
 from sparsebench.runs.compare import Comparison
 from sparsebench.runs.records import SCORED
 from sparsebench.runs.summary import Row, RunSummary
+from sparsebench.wrapping import wrap
 
 OTHER_CLASS = "†"
 GFLOPS = f"GFLOP/s {BEST}"
