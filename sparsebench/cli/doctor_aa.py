@@ -8,28 +8,33 @@ import time
 
 import click
 
+from sparsebench.cli.errors import INTERRUPTED, say
+from sparsebench.errors import SparsebenchError
 from sparsebench.registry import load_registry
 
 
 def measure(comparisons: int, as_json: bool) -> int:
     """Measure, saying how far it is, and print rates with their exact 95 % intervals; 4 if a comparison failed."""
-    from sparsebench.cli.progress import interruptible
+    from sparsebench.cli.progress import Progress, interruptible
     from sparsebench.harness.aa import Trust, trials
 
-    trust, began = Trust(), time.monotonic()
+    trust, began, stopped = Trust(), time.monotonic(), 0
     try:
-        with interruptible():
-            for trust in trials(comparisons, load_registry()):
+        with interruptible(), Progress() as progress:
+            for trust in trials(comparisons, load_registry(), listener=progress):
                 spent = time.monotonic() - began
                 left = spent / trust.attempts * (comparisons - trust.attempts)
                 click.echo(f"{trust.attempts} of {comparisons} comparisons, {trust.false_alarms} false alarms; "
                            f"{spent / 60:.1f} min, about {left / 60:.0f} to go", err=True)  # fmt: skip
-    except KeyboardInterrupt:
-        click.echo("interrupted: what follows is of the experiments that ended", err=True)
+    except (KeyboardInterrupt, SparsebenchError) as error:
+        if not trust.attempts:
+            raise
+        stopped = INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.exit_code
+        say(f"{str(error) or 'interrupted'}: what follows is of the experiments that ended", stopped)
     known = {**trust.facts(), "minutes": round((time.monotonic() - began) / 60, 2)}
     click.echo(json.dumps(known, indent=2) if as_json else _told(known))
     sys.stdout.flush()
-    return 4 if trust.failed else 0
+    return stopped or (4 if trust.failed else 0)
 
 
 def _told(known: dict[str, object]) -> str:

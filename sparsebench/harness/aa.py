@@ -1,26 +1,29 @@
 """How far verdicts can be trusted on this machine: a kernel against itself, and against itself made slower.
 
-Every experiment is an `ab` of its own, in fresh blocks: what two processes differ by is common to all cells of a block,
-so cells of one experiment are not independent, and experiments are.
+Every experiment is an `ab` of its own, in workers of its own: what two processes differ by is common to all cells that
+they compute, so cells of one experiment are not independent, and experiments are. Some run at once, cell by cell in
+turn, in blocks whose workers are forked from one server: what a server draws by lot is common to both sides of a pair,
+and to start one takes longer than an experiment's share of a block.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sparsebench.harness.cells import expand
 from sparsebench.harness.crew import Limits
 from sparsebench.harness.duelling import DuelRunner, most_blocks
-from sparsebench.harness.plan import Plan
-from sparsebench.harness.runner import new_info
+from sparsebench.harness.plan import Found, Plan
+from sparsebench.harness.runner import Listener, new_info
 from sparsebench.harness.session import Silent
 from sparsebench.harness.suite import parse_suite
 from sparsebench.plugin import BackendSpec
-from sparsebench.registry import Entry, Registry
+from sparsebench.registry import Registry
 from sparsebench.runs.duel import duels_of
 from sparsebench.runs.stats import binomial_interval
 from sparsebench.runs.store import RunWriter, read_run
@@ -28,7 +31,8 @@ from sparsebench.runs.store import RunWriter, read_run
 BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
 ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
-PLANTED = 2  # cells of an experiment that have it, in turn
+PLANTED = 3  # cells of two experiments that have it, in turn
+AT_ONCE = 10  # experiments
 SUITE = """
 schema = 1
 [suite]
@@ -36,7 +40,7 @@ name = "doctor-aa"
 threads = [1]
 {cases}
 """
-# Kernels of half a millisecond to a few, each bound by something else; the last streams its weight from memory.
+# Kernels of half a millisecond to one, each bound by something else; the last streams its weight from memory.
 CASES = {
     "square": 'op = "linear"\nout_features = 1024\nin_features = 1024\nbatch = 64\nsparsity = 0.9\npass = "forward"',
     "both": 'op = "linear"\nout_features = 768\nin_features = 768\nbatch = 64\nsparsity = 0.95\npass = "both"',
@@ -44,8 +48,13 @@ CASES = {
     'width = 32\nbatch = 2\nsparsity = 0.9\npass = "forward"',
     "gradient": 'op = "conv2d"\nout_features = 128\nin_features = 128\nkernel_size = 3\npadding = 1\nheight = 8\n'
     'width = 8\nbatch = 4\nsparsity = 0.9\npass = "backward"',
+    "narrow": 'op = "linear"\nout_features = 512\nin_features = 2048\nbatch = 64\nsparsity = 0.9\npass = "grad_input"',
+    "pointwise": 'op = "conv2d"\nout_features = 256\nin_features = 256\nkernel_size = 1\nheight = 14\nwidth = 14\n'
+    'batch = 8\nsparsity = 0.9\npass = "forward"',
+    "sparser": 'op = "linear"\nout_features = 1024\nin_features = 1024\nbatch = 128\nsparsity = 0.98\npass = "both"',
     "stream": 'op = "linear"\nout_features = 1536\nin_features = 1536\nbatch = 4\nsparsity = 0.8\npass = "forward"',
 }
+CELLS = 5  # of an experiment, not counting those that have something planted
 
 
 @dataclass
@@ -103,47 +112,75 @@ class Trust:
         }
 
 
-def trials(comparisons: int, registry: Registry, limits: Limits | None = None) -> Iterator[Trust]:
-    """Experiments until so often a kernel was to be compared with itself; what is known after each."""
-    trust, number = Trust(), 0
-    while trust.attempts < comparisons:
-        names = list(CASES)[: comparisons - trust.attempts]
-        planted = [list(CASES)[(PLANTED * number + i) % len(CASES)] for i in range(PLANTED)]
+@dataclass(frozen=True)
+class Experiment:
+    """Kernels that are compared with themselves, and those that are compared with themselves made slower."""
+
+    number: int
+    equal: list[str]
+    planted: list[str]
+
+    @classmethod
+    def of(cls, number: int, comparisons: int) -> Experiment:
+        """The kernels of one of the experiments that make so many comparisons; every kind has its turn."""
+        first, end = CELLS * number, min(comparisons, CELLS * (number + 1))
+        planted = range(PLANTED * number // 2, PLANTED * (number + 1) // 2)
+        return cls(number, [_kind(i) for i in range(first, end)], [_kind(i) for i in planted])
+
+    def cases(self) -> dict[str, str]:
+        """Name of a case -> its table, of all pairs."""
+        pairs = [(name, AGAIN) for name in self.equal] + [(name, SLOWER) for name in self.planted]
+        return {f"{name}-{other}-{self.number}": CASES[name] for name, other in pairs}
+
+    def variants(self, case: str) -> list[str]:
+        """The two sides of one of its cases; no other experiment has them, and so none their workers."""
+        return [f"{BACKEND}-{self.number}", f"{case.split('-')[1]}-{self.number}"]
+
+
+def _kind(number: int) -> str:
+    return list(CASES)[number % len(CASES)]
+
+
+def trials(
+    comparisons: int, registry: Registry, limits: Limits | None = None, listener: Listener | None = None
+) -> Iterator[Trust]:
+    """Experiments until so often a kernel was compared with itself; what is known after some, as they end together."""
+    trust = Trust()
+    experiments = [Experiment.of(number, comparisons) for number in range(math.ceil(comparisons / CELLS))]
+    for start in range(0, len(experiments), AT_ONCE):
         with tempfile.TemporaryDirectory() as folder:
-            _experiment(_plan(names, planted, registry), registry, Path(folder) / "run", trust, limits)
-        number += 1
+            plan = _plan(experiments[start : start + AT_ONCE], registry)
+            _measure(plan, registry, Path(folder) / "run", trust, limits, listener or Silent())
         yield trust
 
 
-def _experiment(plan: Plan, registry: Registry, folder: Path, trust: Trust, limits: Limits | None) -> None:
+def _measure(
+    plan: Plan, registry: Registry, folder: Path, trust: Trust, limits: Limits | None, listener: Listener
+) -> None:
     with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
-        DuelRunner(plan, writer, Silent(), limits).run()
+        DuelRunner(plan, writer, listener, limits).run()
     run = read_run(folder)
     for duel in duels_of(run):
-        (trust.equal if duel.b == AGAIN else trust.slowed)[duel.verdict] += 1
+        (trust.equal if duel.b.startswith(AGAIN) else trust.slowed)[duel.verdict] += 1
     trust.blocks += 1 + max((sample.block for sample in run.samples), default=-1)
 
 
-def _plan(names: list[str], planted: list[str], registry: Registry) -> Plan:
-    """Cells of pairs: the backend and itself, and for `planted` ones the backend and itself made slower."""
-    chosen = {f"{name}-{AGAIN}": CASES[name] for name in names} | {f"{n}-{SLOWER}": CASES[n] for n in planted}
-    tables = "\n".join(f'[[kernel]]\nname = "{name}"\n{text}' for name, text in chosen.items())
+def _plan(experiments: Sequence[Experiment], registry: Registry) -> Plan:
+    """The cells of some experiments: pairs of the backend and itself, and of the backend and itself made slower."""
+    owner = {case: each for each in experiments for case in each.cases()}
+    tables = "\n".join(f'[[kernel]]\nname = "{case}"\n{each.cases()[case]}' for case, each in owner.items())
     suite = parse_suite(SUITE.format(cases=tables), "doctor --aa")
-    cells = [replace(cell, baseline=BACKEND, case=replace(cell.case, blocks=most_blocks())) for cell in expand(suite)]
+    variants = {cell.key: owner[cell.case.name].variants(cell.case.name) for cell in expand(suite)}
+    cells = [
+        replace(cell, baseline=variants[cell.key][0], case=replace(cell.case, blocks=most_blocks()))
+        for cell in expand(suite)
+    ]
     entry, options = registry.find("backends", BACKEND)
     spec = BackendSpec(
         name=SLOWER, summary=f"{BACKEND}, {PERCENT} % slower", load="sparsebench.harness.slowed:Slowed",
         ops=entry.spec.ops, options={"percent": (PERCENT,), "inner": (BACKEND,)},
     )  # fmt: skip
-    slower: Entry = replace(entry, spec=spec)
-    return Plan(
-        suite,
-        cells,
-        {cell.key: [BACKEND, cell.case.name.rpartition("-")[2]] for cell in cells},
-        {
-            BACKEND: (entry, options),
-            AGAIN: (entry, options),
-            SLOWER: (slower, {"percent": PERCENT, "inner": BACKEND}),
-        },
-        {cell.key: {} for cell in cells},
-    )
+    slower: Found = replace(entry, spec=spec), {"percent": PERCENT, "inner": BACKEND}
+    names = {name for pair in variants.values() for name in pair}
+    backends = {name: slower if name.startswith(SLOWER) else (entry, options) for name in names}
+    return Plan(suite, cells, variants, backends, {cell.key: {} for cell in cells})

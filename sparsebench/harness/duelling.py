@@ -10,7 +10,7 @@ from sparsebench.harness.crew import Limits
 from sparsebench.harness.plan import Plan
 from sparsebench.harness.runner import Listener, Runner
 from sparsebench.runs.blocks import by_row
-from sparsebench.runs.duel import pairs, time_of
+from sparsebench.runs.duel import pairs
 from sparsebench.runs.records import Sample
 from sparsebench.runs.store import RunWriter
 from sparsebench.runs.verdicts import LOOKS, settled
@@ -52,10 +52,10 @@ class DuelRunner(Runner):
         if any((cell.key, name) in self.failed for name in names):
             return True
         a, b = ({n: s for n, s in self.rows.get((cell.key, v), {}).items() if n < number} for v in names)
-        values = pairs(a, b)
+        values, ns = pairs(a, b)
         if number - len(values) > (DROPPED - 1) * self.looks[-1]:  # the machine is not quiet enough to say anything
             return True
-        return settled(values, cell.case.margin, time_of(a), self.looks) is not None
+        return settled(values, cell.case.margin, ns, self.looks) is not None
 
     def _remember(self, sample: Sample) -> None:
         super()._remember(sample)

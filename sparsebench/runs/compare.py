@@ -20,7 +20,7 @@ from sparsebench.runs.sides import Digest, Side, digest
 from sparsebench.runs.stats import hodges_lehmann_two, median
 from sparsebench.runs.store import Run
 from sparsebench.runs.summary import FAILED, MISSING
-from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, called, limit_of
+from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, called, limits_of
 
 Verdict = Literal[
     "wrong", "failed", "missing", "slower", "faster", "inconclusive", "same",
@@ -212,8 +212,8 @@ def judge(
     base_ns is the variant's time in the base run: the margin is never less than FLOOR_NS of it.
     """
     if min(len(base), len(head)) < FULL_BLOCKS:
-        return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), limit_of(0.0, base_ns))
-    call = called(*interval, limit_of(margin, base_ns))
+        return _judge_few(base, head, FEW_MARGINS * math.log1p(margin), limits_of(0.0, base_ns).slower)
+    call = called(*interval, limits_of(margin, base_ns))
     return call, "the interval reaches across a margin; more blocks narrow it" if call == "inconclusive" else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def duel(info: CellInfo, rows: Rows[Sample]) -> Duel:
     a, b = info.variants
     key = cell_key(info.case, info.cell)
     sides = rows.get((key, a), {}), rows.get((key, b), {})
-    values, ns = pairs(*sides), time_of(sides[0])
+    values, ns = pairs(*sides)
     both = [sample for side in sides for sample in side.values()]
     verdict, reason = _standing(a, b, sides)
     judged = _judged(values, info.margin, ns) if values and not verdict else None
@@ -62,15 +63,16 @@ def duel(info: CellInfo, rows: Rows[Sample]) -> Duel:
     )  # fmt: skip
 
 
-def _judged(values: Sequence[float], margin: float, ns: float) -> Judgement:
+def _judged(values: Sequence[float], margin: float, ns: Sequence[float]) -> Judgement:
     """What the looks came to; before they come to anything, what is known so far, as no verdict."""
     judged = settled(values, margin, ns)
-    return judged or msgspec.structs.replace(judge_pairs(values, margin, ns), call="inconclusive")
+    return judged or msgspec.structs.replace(judge_pairs(values, margin, median(ns)), call="inconclusive")
 
 
-def pairs(a: Mapping[int, Timing], b: Mapping[int, Timing]) -> list[float]:
-    """log(time of B / time of A), a value for every block in which both have a time, in their order."""
-    return [-value for value in log_ratios(a, b).values()]
+def pairs(a: Mapping[int, Timing], b: Mapping[int, Timing]) -> tuple[list[float], list[float]]:
+    """(log(time of B / time of A), time of A) for every block in which both have a time, in their order."""
+    logs, times = log_ratios(a, b), times_of(a)
+    return [-value for value in logs.values()], [times[block] for block in logs]
 
 
 def time_of(side: Mapping[int, Timing]) -> float:
@@ -111,5 +113,8 @@ def _why(judged: Judgement | None) -> str:
         return f"{judged.blocks} good blocks: a verdict needs {LOOKS[0]}"
     if judged.call != "inconclusive":
         return ""
+    if judged.blocks not in LOOKS:
+        following = next(count for count in (*LOOKS, math.inf) if count > judged.blocks)
+        return f"{judged.blocks} good blocks: not decided yet, and the next look is at {following}"
     most = ", the most: a wider margin or a quieter machine decides it" if judged.blocks >= LOOKS[-1] else ""
     return f"the interval reaches across the margin of {judged.margin:.1%} after {judged.blocks} blocks{most}"

@@ -99,7 +99,15 @@ def binomial_interval(hits: int, trials: int, alpha: float = 0.05) -> tuple[floa
 
 
 def _binomial_cdf(k: int, n: int, p: float) -> float:
-    return math.fsum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+    if not 0 < p < 1:
+        return float(k >= (n if p else 0))
+    logs = (_log_choose(n, i) + i * math.log(p) + (n - i) * math.log1p(-p) for i in range(k + 1))
+    return math.fsum(map(math.exp, logs))
+
+
+def _log_choose(n: int, k: int) -> float:
+    """log of n over k, which itself leaves the range of a float from n = 1030 on."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _root(rising: Callable[[float], float]) -> float:

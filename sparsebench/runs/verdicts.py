@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from sparsebench.runs.stats import hodges_lehmann
+from sparsebench.runs.stats import hodges_lehmann, median
 
 Call = Literal["faster", "slower", "same", "inconclusive"]
 LOOKS = (10, 15, 20, 30)  # numbers of good blocks
@@ -32,26 +32,35 @@ class Judgement(msgspec.Struct, frozen=True):
     margin: float  # that was used, the floor heeded
 
 
-def limit_of(margin: float, ns: float) -> float:
-    """The log ratio that is a change: of `margin` (0.03 for 3 %), but no less than `FLOOR_NS` of a time of `ns`."""
-    return max(math.log1p(margin), math.log1p(FLOOR_NS / ns) if ns > 0 else math.inf)
+class Limits(NamedTuple):
+    """Log ratios: what lies below `faster` or above `slower` is a change."""
+
+    faster: float
+    slower: float
 
 
-def called(low: float, high: float, limit: float) -> Call:
+def limits_of(margin: float, ns: float) -> Limits:
+    """Of `margin` (0.03 for 3 %), but no less than `FLOOR_NS` of a time of `ns`, which may be all of it."""
+    share = FLOOR_NS / ns if ns > 0 else math.inf
+    least = math.log1p(-share) if share < 1 else -math.inf
+    return Limits(min(-math.log1p(margin), least), max(math.log1p(margin), math.log1p(share)))
+
+
+def called(low: float, high: float, limits: Limits) -> Call:
     """The verdict of an interval of log ratios: positive is slower."""
-    if low > limit:
+    if low > limits.slower:
         return "slower"
-    if high < -limit:
+    if high < limits.faster:
         return "faster"
-    return "same" if -limit <= low and high <= limit else "inconclusive"
+    return "same" if limits.faster <= low and high <= limits.slower else "inconclusive"
 
 
 def judge_pairs(values: Sequence[float], margin: float, ns: float, alpha: float = ALPHA) -> Judgement:
     """The verdict over block values log(time of B / time of A); `ns` is the time of A. Needs at least one value."""
     estimate, low, high = hodges_lehmann(values, alpha)
-    limit = limit_of(margin, ns)
-    call, margin = called(low, high, limit), math.expm1(limit)
-    return Judgement(call, math.exp(estimate), _bound(low), _bound(high), len(values), margin)
+    limits = limits_of(margin, ns)
+    margin = math.expm1(limits.slower)
+    return Judgement(called(low, high, limits), math.exp(estimate), _bound(low), _bound(high), len(values), margin)
 
 
 def _bound(log: float) -> float | None:
@@ -69,10 +78,14 @@ def look(values: Sequence[float], margin: float, ns: float, looks: Sequence[int]
     return judged if judged.call != "inconclusive" or len(values) >= looks[-1] else None
 
 
-def settled(values: Sequence[float], margin: float, ns: float, looks: Sequence[int] = LOOKS) -> Judgement | None:
+def settled(
+    values: Sequence[float], margin: float, ns: Sequence[float], looks: Sequence[int] = LOOKS
+) -> Judgement | None:
     """What looking at ever more of the values came to: the first decision, or the verdict of the last look.
 
+    `ns`: the time of A in each block; a look heeds those of its own blocks, so that later ones change nothing.
     None: they are too few for that; go on.
     """
-    moments = (look(values[:count], margin, ns, looks) for count in looks if count <= len(values))
+    counts = [count for count in looks if count <= len(values)]
+    moments = (look(values[:count], margin, median(ns[:count]), looks) for count in counts)
     return next((judged for judged in moments if judged is not None), None)

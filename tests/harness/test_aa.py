@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sparsebench.cli import doctor_aa
+from sparsebench.errors import RunError
 from sparsebench.harness import aa
 from sparsebench.harness.cells import Cell
 from sparsebench.registry import load_registry
@@ -33,7 +34,7 @@ class World:
             self.met.append(cell.case.name)
         made = []
         for name in variants:
-            times = [5e6 * self.factors[name] * self.draw.lognormvariate(0, 0.005) for _ in range(12)]
+            times = [5e6 * self.factors[name.partition("-")[0]] * self.draw.lognormvariate(0, 0.005) for _ in range(12)]
             made.append(
                 Sample(case=cell.case.name, cell=dict(cell.axes), variant=name, block=crew.block, session=number,
                        status="ok", t_ns=times)
@@ -51,17 +52,18 @@ def test_equal_pairs_are_the_same_and_what_was_slowed_is_found(pretend: Pretend)
     world = World()
     *_, known = measured(pretend, world, 12)
     assert (known["comparisons"], known["same"], known["false_alarms"]) == (12, 12, 0)
-    assert (known["trials"], known["found_slower"], known["called_faster"], known["power"]) == (6, 6, 0, 1.0)
+    assert (known["trials"], known["found_slower"], known["called_faster"], known["power"]) == (4, 4, 0, 1.0)
     low, high = known["false_alarm_interval"]
     assert (low, round(high, 3)) == (0.0, 0.265), "no alarm in 12 says little: 1 - 0.025 ** (1 / 12)"
-    assert sum(name.endswith(aa.AGAIN) for name in world.met) == 12
+    assert sum(f"-{aa.AGAIN}-" in name for name in world.met) == 12
 
 
 def test_every_case_has_its_turn_to_be_slowed(pretend: Pretend) -> None:
     world = World()
-    measured(pretend, world, 25)
-    slowed = [name for name in world.met if name.endswith(aa.SLOWER)]
-    assert {slowed.count(f"{case}-{aa.SLOWER}") for case in aa.CASES} == {2}
+    *_, known = measured(pretend, world, 200)
+    slowed = [name.partition("-")[0] for name in world.met if f"-{aa.SLOWER}-" in name]
+    assert known["trials"] == len(slowed) == 60
+    assert {slowed.count(case) for case in aa.CASES} == {7, 8}
 
 
 def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> None:
@@ -69,11 +71,21 @@ def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> 
     *_, known = measured(pretend, World(again=1.08), 10)
     assert (known["false_alarms"], known["false_alarm_rate"]) == (10, 1.0)
     *_, known = measured(pretend, World(slower=0.9), 5)
-    assert (known["called_faster"], known["power"]) == (2, 0.0)
+    assert (known["called_faster"], known["power"]) == (1, 0.0)
 
 
 def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
-    assert [known["comparisons"] for known in measured(pretend, World(), 12)] == [5, 10, 12]
+    assert [known["comparisons"] for known in measured(pretend, World(), 113)] == [50, 100, 113]
+
+
+def test_no_experiment_has_the_workers_of_another(pretend: Pretend) -> None:
+    pairs = {
+        case: each.variants(case) for each in (aa.Experiment.of(n, 200) for n in range(40)) for case in each.cases()
+    }
+    assert len(pairs) == 260
+    for case, (a, b) in pairs.items():
+        number = case.rpartition("-")[2]
+        assert (a, b.rpartition("-")[2]) == (f"{aa.BACKEND}-{number}", number)
 
 
 def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,6 +102,28 @@ def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.Cap
 
     pretend(fail)
     assert doctor_aa.measure(5, as_json=True) == 4
-    assert json.loads(capsys.readouterr().out)["failed"] == 7
+    assert json.loads(capsys.readouterr().out)["failed"] == 6
     pretend(world.measure)
     assert doctor_aa.measure(5, as_json=True) == 0
+
+
+@pytest.mark.parametrize(("why", "code"), [(KeyboardInterrupt(), 130), (RunError("the disk is full"), 2)])
+def test_what_ended_before_it_was_stopped_is_told(
+    pretend: Pretend, capsys: pytest.CaptureFixture[str], why: BaseException, code: int
+) -> None:
+    world = World()
+    first = sum(len(aa.Experiment.of(number, 100).cases()) for number in range(aa.AT_ONCE))
+
+    def stop(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+        if len(world.met) >= first and crew.block == 0:
+            raise why
+        return world.measure(crew, cell, variants, run_id, number)
+
+    pretend(stop)
+    assert doctor_aa.measure(100, as_json=True) == code
+    out, err = capsys.readouterr()
+    assert json.loads(out)["comparisons"] == 50
+    assert f"{str(why) or 'interrupted'}: what follows is of the experiments that ended" in err
+    first = 0
+    with pytest.raises(type(why)):
+        doctor_aa.measure(100, as_json=True)

@@ -193,7 +193,7 @@ def test_a_number_of_blocks_that_is_no_look_decides_nothing(pretend: Pretend, tm
 
     values = [math.log(late(None, block)) for block in range(15, 39)]
     assert judge_pairs(values, 0.03, NS).call == "slower", "the twin: what the 24 would say if they were looked at"
-    assert settled(values, 0.03, NS) is None
+    assert settled(values, 0.03, [NS] * 24) is None
     found, blocks = duel(pretend, tmp_path / "run", late, spoil)
     assert (found["one"].verdict, len(blocks["one"])) == ("inconclusive", 40)
     assert found["one"].judgement is not None and found["one"].judgement.blocks == 24

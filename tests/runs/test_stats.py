@@ -98,7 +98,9 @@ def test_the_one_sample_interval_covers_what_it_says():
     assert 0.985 <= _coverage(lambda x, y: hodges_lehmann([b - a for a, b in zip(x, y, strict=True)])[1:]) <= 1
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 200), (2, 200), (60, 60), (55, 60), (1, 1), (100, 240)])
+@pytest.mark.parametrize(
+    ("hits", "trials"), [(0, 200), (2, 200), (60, 60), (55, 60), (1, 1), (100, 240), (9, 5000), (4990, 5000)]
+)
 def test_the_interval_of_a_share_is_that_of_scipy(hits: int, trials: int) -> None:
     low, high = binomial_interval(hits, trials)
     exact = stats.binomtest(hits, trials).proportion_ci(0.95, "exact")

@@ -10,7 +10,7 @@ from statistics import mean, median
 import pytest
 from scipy import stats
 
-from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, LOOKS, called, judge_pairs, limit_of, look
+from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, LOOKS, Limits, called, judge_pairs, limits_of, look
 
 NS, MARGIN, ROUNDS, TRIALS = 5e6, 0.03, 12, 400
 
@@ -26,14 +26,21 @@ NS, MARGIN, ROUNDS, TRIALS = 5e6, 0.03, 12, 400
     ],
 )
 def test_where_the_interval_lies_decides(low: float, high: float, verdict: str) -> None:
-    assert called(low, high, 0.03) == verdict
+    assert called(low, high, Limits(-0.03, 0.03)) == verdict
 
 
 def test_a_change_of_less_than_the_floor_is_none() -> None:
-    assert limit_of(0.03, 1e9) == math.log1p(0.03)
-    assert limit_of(0.03, FLOOR_NS) == math.log(2)
+    assert limits_of(0.03, 1e9) == (-math.log1p(0.03), math.log1p(0.03))
+    assert limits_of(0.03, FLOOR_NS) == (-math.inf, math.log(2)), "no time is 20 us less than 20 us"
+    for ns in (30e3, 100e3, 500e3):
+        low, high = limits_of(0.03, ns)
+        assert ns - ns * math.exp(low) == pytest.approx(FLOOR_NS), "20 us less"
+        assert ns * math.exp(high) - ns == pytest.approx(FLOOR_NS), "20 us more"
     assert judge_pairs([0.1] * 10, 0.03, FLOOR_NS).call == "same"  # a tenth of 20 us
     assert judge_pairs([0.1] * 10, 0.03, 1e9).call == "slower"
+    assert judge_pairs([math.log(17 / 30)] * 10, 0.03, 30e3).call == "same"  # 13 us less
+    assert judge_pairs([math.log(30 / 17)] * 10, 0.03, 17e3).call == "same"  # and the other way round
+    assert judge_pairs([math.log(9 / 30)] * 10, 0.03, 30e3).call == "faster"
     assert judge_pairs([0.1] * 10, 0.03, 0.0).margin == math.inf
 
 
