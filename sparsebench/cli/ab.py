@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from sparsebench.cli.gate import fail_on_option, save_option, tell_github, write_files
 from sparsebench.errors import UsageError
@@ -76,10 +77,10 @@ def command(
     limits = Limits(seconds)
     with interruptible(), planning(style):
         if resume is not None:
-            if a is not None or blocks or threads or expression:
-                raise UsageError(
-                    "--resume goes on with what the ab began with; leave out A, B, -k, --threads, --blocks"
-                )
+            given = click.get_current_context().get_parameter_source("suite") is not ParameterSource.DEFAULT
+            if a is not None or blocks or threads or expression or given or out:
+                kept = "A, B, -k, --suite, --threads, --blocks and --out"
+                raise UsageError(f"--resume goes on with what the ab began with; leave out {kept}")
             session = plan_duel_resume(find_run(resume), limits)
         elif a is None or b is None:
             raise UsageError("ab needs two things to compare, as in `sparsebench ab cython cpp`, or --resume RUN")

@@ -132,6 +132,8 @@ def _compared(base: str, head: str, margins: Margins, force: bool, names: dict[s
     foreign = [text for text in (base, head) if pytest_benchmark.is_file(Path(text))]
     if len(foreign) == 1:
         raise UsageError(f"{foreign[0]} is a file of pytest-benchmark and the other is a run: give two of one kind")
+    if foreign and (names or margins.named):
+        raise UsageError("--rename and --margin NAME=… are of variants and cases, which files of pytest-benchmark lack")
     if foreign:
         return pytest_benchmark.compare(Path(base), Path(head))
     with without_gc():  # records that live to the end: looking for garbage among them takes a third of the time

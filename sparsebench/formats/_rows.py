@@ -52,8 +52,9 @@ def _timed(run: Run) -> Iterator[TimedRow]:
     for info in run.info.cells:
         key = cell_key(info.case, info.cell)
         baseline = run.rows.get((key, info.baseline), {})
+        anchor = baseline if status_of(baseline)[0] == "ok" else {}
         for variant in info.variants:
             blocks = run.rows.get((key, variant), {})
             if status_of(blocks)[0] == "ok":
-                ratios = log_ratios(baseline, blocks).values()
+                ratios = log_ratios(anchor, blocks).values()
                 yield TimedRow(info, variant, tuple(blocks[b] for b in sorted(blocks)), tuple(ratios))

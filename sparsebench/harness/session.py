@@ -155,6 +155,12 @@ def plan_resume(folder: Path, limits: Limits) -> Session:
     options = info.options
     if "ab" in options:
         raise RunError(f"{folder}: an ab; go on with it by `sparsebench ab --resume {folder}`")
+    missing = options.get("shards", {}).get("missing", ())
+    if missing:  # its plan is that of the whole suite, and run.json holds no cell of theirs
+        raise RunError(
+            f"{folder}: merged without {len(missing)} of its {options['shards'].get('of')} shards; "
+            "go on with the shards that are not finished, then merge all of them"
+        )
     selection, files = _selected(folder, options)
     loaded = _suite_of(folder, info)
     registry = load_registry(files, import_seconds(limits))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sparsebench.errors import UsageError, nearest
+from sparsebench.runs.records import KINDS
 
 SCHEMA = 1
 BASELINE = "torch-dense"  # of suites that name none
 UNPRUNED = "dense"  # the method that every other is compared with
-KINDS = ("kernel", "inference", "training", "accuracy", "time-to-accuracy")
 BY_METHOD = ("accuracy", "time-to-accuracy")  # kinds in which methods compete, not backends
 PROBLEM_KEYS = (
     "op", "out_features", "in_features", "kernel_size", "stride", "padding", "dilation", "groups", "batch", "height",

@@ -14,7 +14,12 @@ from typing import Any, Literal
 import msgspec
 
 from sparsebench.errors import RunError
-from sparsebench.runs.differences import fingerprint_differences, plan_differences, version_difference
+from sparsebench.runs.differences import (
+    fingerprint_differences,
+    plan_differences,
+    precision_difference,
+    version_difference,
+)
 from sparsebench.runs.records import CellInfo, RunInfo
 from sparsebench.runs.sides import Digest, Side, digest
 from sparsebench.runs.stats import hodges_lehmann_two, median
@@ -155,13 +160,16 @@ def _check_kinds(base: Digest, head: Digest) -> None:
 def _changes(base: Digest, head: Digest, margins: Margins, judged: bool, force: bool) -> Iterator[Change]:
     """A row for every (cell, variant) of either run."""
     old, new = base.info.planned(), head.info.planned()
+    both = base.info.precision.keys() & head.info.precision.keys()
+    precisions = {variant: precision_difference(base.info, head.info, variant) for variant in both}
     strange = base.info.suite.get("name") != head.info.suite.get("name")
     for key, info in {**new, **old}.items():
         if strange and not (key in old and key in new):  # counted in a note: another suite's cells are not missing
             continue
         sides = base.sides.get(key, {}), head.sides.get(key, {})
-        changed = version_difference(info, new.get(key, info))
+        version = version_difference(info, new.get(key, info))
         for variant in dict.fromkeys((*sides[0], *sides[1])):
+            changed = version or (precisions.get(variant, "") if key in old and key in new else "")
             was, now = (side.get(variant, NOTHING) for side in sides)
             row = _change(info, variant, was, now, margins.of(info))
             if changed and force:

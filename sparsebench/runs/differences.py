@@ -45,6 +45,12 @@ def version_difference(base: CellInfo, head: CellInfo) -> str:
     return f"the case itself changed (version {base.version} -> {head.version}; {where})"
 
 
+def precision_difference(base: RunInfo, head: RunInfo, variant: str) -> str:
+    """That a variant computes in another class of precision than before; '' if it does not."""
+    was, now = (run.precision.get(variant, "float32") for run in (base, head))
+    return f"another precision class ({was} -> {now})" if was != now else ""
+
+
 def plan_differences(base: Digest, head: Digest) -> list[str]:
     """Sentences on suites, on cells that only one run has, and on variants that may have been renamed."""
     notes = []

@@ -40,11 +40,11 @@ class Duel(msgspec.Struct, frozen=True, kw_only=True):
 
 def duels_of(run: Run) -> tuple[Duel, ...]:
     """All cells of a run with two variants, in the order of its plan."""
-    return tuple(duel(info, run.rows) for info in run.info.cells if len(info.variants) == 2)
+    return tuple(duel(info, run.rows, run.info.precision) for info in run.info.cells if len(info.variants) == 2)
 
 
-def duel(info: CellInfo, rows: Rows[Sample]) -> Duel:
-    """One cell of it."""
+def duel(info: CellInfo, rows: Rows[Sample], precision: Mapping[str, str]) -> Duel:
+    """One cell of it; `precision` are the variants' classes."""
     a, b = info.variants
     key = cell_key(info.case, info.cell)
     sides = rows.get((key, a), {}), rows.get((key, b), {})
@@ -52,9 +52,12 @@ def duel(info: CellInfo, rows: Rows[Sample]) -> Duel:
     both = [sample for side in sides for sample in side.values()]
     verdict, reason = _standing(a, b, sides)
     judged = _judged(values, info.margin, ns) if values and not verdict else None
+    kinds = [precision.get(variant, "float32") for variant in (a, b)]
+    told = "" if kinds[0] == kinds[1] else f"A computes in {kinds[0]} and B in {kinds[1]}: not the same work"
     times = [time_of(side) / 1e6 or None for side in sides]
     return Duel(
-        case=info.case, title=info.title, cell=info.cell, a=a, b=b, judgement=judged, reason=reason or _why(judged),
+        case=info.case, title=info.title, cell=info.cell, a=a, b=b, judgement=judged,
+        reason="; ".join(filter(None, (reason or _why(judged), told))),
         verdict=verdict or (judged.call if judged else "inconclusive"),
         a_ms=times[0], b_ms=times[1],
         blocks_dropped=len({s.block for s in both if s.status == "contaminated"}),

@@ -25,8 +25,13 @@ def in_halves(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], kind: 
     middle = len(items) // 2
     fork = get_context("fork")  # so that nothing is sent there
     here, there = fork.Pipe(duplex=False)
-    other = fork.Process(target=_answer, args=(there, work, items[middle:]), daemon=True)
-    other.start()
+    other = fork.Process(target=_answer, args=(here, there, work, items[middle:]), daemon=True)
+    try:
+        other.start()
+    except OSError:  # no memory or no process to be had
+        here.close()
+        there.close()
+        return work(items)
     there.close()
     try:
         results = work(items[:middle])
@@ -37,13 +42,14 @@ def in_halves(work: Callable[[Sequence[T]], list[R]], items: Sequence[T], kind: 
         other.join()
 
 
-def _answer(pipe: Connection, work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> None:
+def _answer(here: Connection, there: Connection, work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> None:
+    here.close()  # who holds the other end as well waits for ever to be read, should the parent be killed
     with contextlib.suppress(Exception, KeyboardInterrupt):
-        pipe.send_bytes(msgspec.msgpack.encode(work(items)))  # pickled, records take five times as long
+        there.send_bytes(msgspec.msgpack.encode(work(items)))  # pickled, records take five times as long
 
 
 def _answered(pipe: Connection, kind: type[R]) -> list[R] | None:
     try:
         return msgspec.msgpack.decode(pipe.recv_bytes(), type=list[kind])  # type: ignore[valid-type]
-    except (EOFError, msgspec.MsgspecError):
+    except (EOFError, OSError, msgspec.MsgspecError):  # it died before, or while, it answered
         return None

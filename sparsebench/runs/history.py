@@ -22,6 +22,8 @@ from sparsebench.runs.steps import Step, steps
 from sparsebench.runs.store import Timings, read_timings
 from sparsebench.runs.summary import status_of
 
+MOST_NAMED = 5  # of series that are left out
+
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One variant in one cell of one run. `ratio` is baseline's time / this time, median over blocks."""
@@ -106,6 +108,8 @@ def history_of(folder: str | Path, case: str, variant: str | None = None) -> His
     points: Points = {(key, v): [] for key, cell in versions.items() for v in wanted if v in cell.variants}
     other: Counter[str] = Counter()
     visits: list[Visit] = []
+    if variant is None:
+        notes += _not_in_newest(case, points, alike)
     for path, info in alike:
         found = _add(points, len(visits), path, versions, notes)
         if found is not None:
@@ -135,6 +139,8 @@ def _heads(folder: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
             notes.append(f"left out: {error}")
     if not found:
         raise RunError(f"{folder}: no run below it can be read{': ' + notes[0] if notes else ''}")
+    found, more = _once(found)
+    notes += more
     duels = [info.id for _, info in found if "ab" in info.options]
     if duels:  # their baseline is one of the two sides, and their blocks hold nothing else
         notes.append(f"runs of `ab`, left out: {', '.join(duels)}")
@@ -146,6 +152,19 @@ def _heads(folder: Path) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
     if not dated:
         raise RunError(f"{folder}: no run below it can be used: {'; '.join(notes)}; make one with `sparsebench run`")
     return sorted(dated, key=lambda each: (_moment(each[1]) or 0.0, each[1].id)), notes
+
+
+def _once(runs: Sequence[tuple[Path, RunInfo]]) -> tuple[list[tuple[Path, RunInfo]], list[str]]:
+    """No run twice: neither beside a copy of itself, nor as a shard of another; sentences on those left out."""
+    whole = {shard for _, info in runs for shard in info.options.get("shards", {}).get("merged", ())}
+    shards = [info.id for _, info in runs if info.id in whole]
+    first: dict[str, tuple[Path, RunInfo]] = {}
+    for path, info in runs:
+        if info.id not in whole:
+            first.setdefault(info.id, (path, info))
+    copies = len(runs) - len(shards) - len(first)
+    told = [f"shards of a run that is there merged, left out: {', '.join(shards)}"] if shards else []
+    return list(first.values()), [*told, *([f"{copies} copies of runs, left out"] if copies else [])]
 
 
 def _places(folder: Path) -> tuple[list[Path], list[str]]:
@@ -193,6 +212,21 @@ def _alike(runs: Sequence[tuple[Path, RunInfo]], newest: RunInfo) -> tuple[list[
     return alike, [
         f"{len(ids)} of {len(runs)} {other}: {', '.join(ids)} ({difference})" for difference, ids in fields.items()
     ]
+
+
+def _not_in_newest(case: str, points: Points, runs: Sequence[tuple[Path, RunInfo]]) -> list[str]:
+    """That older runs have series of the case which the newest has not, so that they are not shown."""
+    older = {
+        (cell_key(cell.case, cell.cell), name)
+        for _, info in runs for cell in info.cells if cell.case == case for name in cell.variants
+        if name != cell.baseline
+    }  # fmt: skip
+    left = sorted(older - points.keys())
+    if not left:
+        return []
+    named = ", ".join(f"{name} in {key}" for key, name in left[:MOST_NAMED])
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    return [f"{len(left)} series of older runs that the newest one did not measure, left out: {named}{more}"]
 
 
 def _add(

@@ -16,7 +16,7 @@ import msgspec
 
 from sparsebench.errors import RunError
 from sparsebench.runs.differences import fingerprint_differences
-from sparsebench.runs.records import CellInfo, RunInfo, cell_key
+from sparsebench.runs.records import KINDS, CellInfo, RunInfo, cell_key
 from sparsebench.runs.store import Run, RunWriter, read_run
 
 Shard = tuple[int, int]
@@ -142,10 +142,12 @@ def _head(runs: Sequence[Run], missing: Sequence[int]) -> RunInfo:
 
 
 def _in_order(cells: Sequence[CellInfo], suite: Mapping[str, Any]) -> list[CellInfo]:
-    """As the suite's text has its cases; within one by its axes, numbers by size and words as they come."""
+    """As a run has them: by kind, as the suite's text has the cases; within one by its axes, words as they come."""
+    kinds = dict.fromkeys(kind for kind in KINDS if any(cell.kind == kind for cell in cells))
     try:
-        written = [str(case.get("name", "")) for case in tomllib.loads(str(suite.get("text", ""))).get("case", [])]
-    except (tomllib.TOMLDecodeError, AttributeError):
+        tables = tomllib.loads(str(suite.get("text", "")))
+        written = [str(case["name"]) for kind in kinds for case in tables.get(kind, [])]
+    except (tomllib.TOMLDecodeError, KeyError, TypeError):
         written = []
     names = {name: place for place, name in enumerate(dict.fromkeys([*written, *(cell.case for cell in cells)]))}
     words = {word: place for place, word in enumerate(dict.fromkeys(str(v) for c in cells for v in c.cell.values()))}

@@ -13,6 +13,7 @@ Status = Literal[
     "ok", "wrong", "error", "crash", "timeout", "oom", "unsupported", "skipped", "contaminated"
 ]  # fmt: skip
 TIMED: frozenset[str] = frozenset({"ok", "contaminated"})
+KINDS = ("kernel", "inference", "training", "accuracy", "time-to-accuracy")  # of cases, in the order of a run's cells
 SCORED: frozenset[str] = frozenset({"accuracy", "time-to-accuracy"})  # kinds of case that are compared by scores
 
 
@@ -69,7 +70,7 @@ class CellInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a cell is, for readers that know nothing of kernels."""
 
     case: str
-    kind: str  # "kernel" | "inference" | "training" | "accuracy" | "time-to-accuracy"
+    kind: str  # one of KINDS
     cell: dict[str, Any]
     version: str  # hash of all that defines the cell: different versions are never compared
     title: str  # "linear 1024->1024 batch 128"

@@ -115,7 +115,9 @@ def renamed(run: Digest, names: Mapping[str, str]) -> Digest:
         for cell in run.info.cells
     ]
     sides = {key: dict(zip(_new(found, names), found.values(), strict=True)) for key, found in run.sides.items()}
-    return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, cells=cells), sides=sides)
+    precision = {names.get(variant, variant): kind for variant, kind in run.info.precision.items()}
+    info = msgspec.structs.replace(run.info, cells=cells, precision=precision)
+    return msgspec.structs.replace(run, info=info, sides=sides)
 
 
 def _new(variants: Collection[str], names: Mapping[str, str]) -> list[str]:

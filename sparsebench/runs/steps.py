@@ -8,14 +8,14 @@ once, heavy tails or not. The price is that few runs cannot show a step: it take
 or four on either side. (Permutation tests of a change point: Antoch & Huskova, Statistics & Probability Letters 2001.)
 
 A slowdown that was mended hides from that statistic: its own ends are the noise it is measured by. Where no step is
-found, a stretch between two places is looked for (Olshen et al., Biostatistics 2004), at a part of `ALPHA`.
+found that matters, a stretch between two places is looked for (Olshen et al., Biostatistics 2004), at part of `ALPHA`.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
 import msgspec
@@ -61,31 +61,31 @@ def _between(values: Sequence[float], cuts: Sequence[tuple[int, float]]) -> list
 
 def _cuts(values: list[float], start: int, least: float) -> list[tuple[int, float]]:
     """(place, p) of each step in a part of a series that begins at `start`."""
-    places, p = find(values)
-    edges = [0, *places, len(values)]
-    parts = [values[a:b] for a, b in pairwise(edges)]
-    if not places or max(abs(median(b) - median(a)) for a, b in pairwise(parts)) < least:
-        return []
-    inner = [cut for edge, part in zip(edges, parts, strict=False) for cut in _cuts(part, start + edge, least)]
-    return [*((start + place, p) for place in places), *inner]
+    for places, p in find(values):
+        edges = [0, *places, len(values)]
+        parts = [values[a:b] for a, b in pairwise(edges)]
+        if max(abs(median(b) - median(a)) for a, b in pairwise(parts)) >= least:
+            inner = [cut for edge, part in zip(edges, parts, strict=False) for cut in _cuts(part, start + edge, least)]
+            return [*((start + place, p) for place in places), *inner]
+    return []
 
 
-def find(values: Sequence[float]) -> tuple[tuple[int, ...], float]:
-    """The place of the most marked step, or both ends of a stretch, and p; no place if chance makes as much."""
+def find(values: Sequence[float]) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The place of the most marked step, then both ends of the most marked stretch, with p; what chance makes is not.
+
+    The second is of use where the first is too small to matter: one end of a stretch, measured by what lies beyond.
+    """
     count = len(values)
-    if count < 2 * LEAST:
-        return (), 1.0
-    middle = math.fsum(values) / count
+    middle = math.fsum(values) / max(1, count)
     centred = [value - middle for value in values]
     ends = [(k,) for k in range(LEAST, count - LEAST + 1)]
-    best, p = _tested(centred, _step_scores(count), ALPHA - FOR_STRETCHES)
-    if best is not None:
-        return ends[best], p
     pairs = [(i, j) for i in range(LEAST, count - 2 * LEAST + 1) for j in range(i + LEAST, count - LEAST + 1)]
-    if not pairs:
-        return (), p
-    best, p = _tested(centred, _stretch_scores(count, pairs), FOR_STRETCHES)
-    return (pairs[best] if best is not None else ()), p
+    if ends:
+        best, p = _tested(centred, _step_scores(count), ALPHA - FOR_STRETCHES)
+        yield from [] if best is None else [(ends[best], p)]
+    if pairs:
+        best, p = _tested(centred, _stretch_scores(count, pairs), FOR_STRETCHES)
+        yield from [] if best is None else [(pairs[best], p)]
 
 
 def _step_scores(count: int) -> Scores:

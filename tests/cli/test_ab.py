@@ -143,6 +143,8 @@ def test_it_can_be_shown_again(call: Call, world: World) -> None:
         (("ab", "cython"), "ab needs two things to compare"),
         (("ab", "cython", "cpp", "--resume", "run"), "leave out A, B, -k"),
         (("ab", "--resume", "run", "--blocks", "20"), "leave out A, B, -k"),
+        (("ab", "--resume", "run", "--suite", "suite-cpu"), "leave out A, B, -k, --suite"),
+        (("ab", "--resume", "run", "--out", "other"), "--blocks and --out"),
         (("ab", "cython", "cpp", "--blocks", "5"), "a verdict needs 10 good blocks; give 10, 15, 20, 30"),
         (("run", "--resume", "run"), "an ab; go on with it by `sparsebench ab --resume"),
         (("ab", "cython", "cpp", "--save", "ab.csv"), "give a name that ends in .md, .json, .txt"),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sparsebench.errors import RunError
 from sparsebench.formats import export
 
 
@@ -24,6 +25,13 @@ def test_smaller_is_better(small_run):
     assert values[0]["value"] < values[1]["value"]
 
 
-def test_a_baseline_that_failed_leaves_times(small_run):
-    [entry] = json.loads(export(small_run({"torch-dense": "oom", "cython": "ok"}), "github-action"))
-    assert (entry["unit"], entry["value"]) == ("ms", pytest.approx(2.0))
+def test_without_a_baseline_a_row_is_left_out(small_run):
+    """Under its name stand ratios in other runs, and that action compares what has one name."""
+    with pytest.raises(RunError, match="no row has a time and a baseline"):
+        export(small_run({"torch-dense": "oom", "cython": "ok"}), "github-action")
+    run = small_run({"torch-dense": "ok", "cython": "ok"})
+    for sample in run.samples:
+        if sample.variant == "torch-dense" and sample.block == 1:
+            sample.status = "wrong"
+    with pytest.raises(RunError, match="no row has a time and a baseline"):
+        export(run, "github-action")

@@ -21,7 +21,7 @@ from sparsebench.harness.suite import parse_suite
 from sparsebench.registry import load_registry
 from sparsebench.runs.duel import Duel, duels_of, worst
 from sparsebench.runs.records import Sample
-from sparsebench.runs.store import RunWriter, read_run
+from sparsebench.runs.store import Run, RunWriter, read_run
 from sparsebench.runs.verdicts import judge_pairs, settled
 
 SUITE = """
@@ -259,3 +259,30 @@ def test_a_thing_against_itself_is_told_apart() -> None:
     assert plan.variants[plan.cells[0].key] == ["cpp", "cpp (again)"]
     with pytest.raises(UsageError, match="no cell in which backends compete matches -k 'nothing'; cases: one, other"):
         duel_plan(parse_suite(SUITE, "two.toml"), [side_of("cpp")] * 2, registry, Selection(expression="nothing"))
+
+
+def test_two_classes_of_precision_are_marked(pretend: Pretend, tmp_path: Path) -> None:
+    duel(pretend, tmp_path / "run", lambda cell, _: 0.5)
+    stored = read_run(tmp_path / "run")
+    names = stored.info.cells[0].variants
+    stored.info.precision = dict(zip(names, ("float32", "bfloat16"), strict=True))
+    for each in duels_of(stored):
+        assert (each.verdict, each.reason) == ("faster", "A computes in float32 and B in bfloat16: not the same work")
+
+
+def test_an_ab_that_stopped_between_two_looks_says_so(pretend: Pretend, tmp_path: Path) -> None:
+    """Its interval may lie beyond the margin: that is no look, and no reason."""
+    draw = random.Random(1)
+    levels = [draw.choice((0.9, 1.1)) if number < 10 else 1.2 for number in range(40)]
+    duel(pretend, tmp_path / "run", lambda cell, block: levels[block])
+    stored = read_run(tmp_path / "run")
+    samples = tuple(sample for sample in stored.samples if sample.block < 13)
+    told = {each.reason for each in duels_of(Run(stored.info, samples, (), stored.path))}
+    assert told == {"13 good blocks: not decided yet, and the next look is at 15"}
+
+
+def test_later_blocks_do_not_change_what_a_look_saw() -> None:
+    """The floor is a share of the time of A, here 4 % of the ten blocks looked at; later ones are half as slow."""
+    values = [0.05] * 10 + [0.0] * 4
+    assert settled(values, 0.03, [500e3] * 10 + [100e3] * 4) == settled(values[:10], 0.03, [500e3] * 10)
+    assert settled(values, 0.03, [100e3] * 14) != settled(values, 0.03, [500e3] * 14)

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 
 import msgspec
 import pytest
@@ -176,3 +177,26 @@ def test_what_is_not_there_is_said(store, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="no run below it can be read"):
         history_of(tmp_path / "empty", "linear-1024")
+
+
+def test_a_run_counts_once_beside_its_shards_and_its_copies(store, tmp_path):
+    store(1)
+    store(2, options={"shards": {"merged": ["id3", "id4"], "missing": [], "of": 2}})
+    store(3)
+    store(4)
+    folder = store(5)
+    shutil.copytree(folder / "run-05", folder / "copy")
+    history = history_of(folder, "linear-1024")
+    assert [run.id for run in history.runs] == ["id1", "id2", "id5"]
+    assert "shards of a run that is there merged, left out: id3, id4" in history.notes
+    assert "1 copies of runs, left out" in history.notes
+
+
+def test_what_the_newest_run_did_not_measure_is_counted_and_named(store, cells_of):
+    store(1, cells=cells_of(sparsities=(0.9, 0.95)))
+    history = history_of(store(2), "linear-1024")
+    [note] = history.notes
+    assert note.startswith(
+        "2 series of older runs that the newest one did not measure, left out: cython in linear-1024["
+    )
+    assert "sparsity=0.95" in note

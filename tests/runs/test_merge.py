@@ -10,7 +10,7 @@ from sparsebench.runs.summary import summarize
 
 replace = msgspec.structs.replace
 SPARSITIES = (0.7, 0.8, 0.9, 0.95)
-SUITE = {"name": "suite-cpu", "sha256": "aa", "text": '[[case]]\nname = "linear-1024"\n'}
+SUITE = {"name": "suite-cpu", "sha256": "aa", "text": '[[kernel]]\nname = "linear-1024"\n'}
 
 
 def options(index, count, **more):
@@ -116,3 +116,16 @@ def test_overlapping_cells_are_refused_by_name(shards, whole, tmp_path):
 def test_one_run_alone_is_nothing_to_merge(shards, tmp_path):
     with pytest.raises(MergeError, match="give all shards"):
         merge([shards(1)], tmp_path / "out")
+
+
+def test_cells_are_in_the_order_of_a_run(shards, run_of, cells_of, whole, tmp_path):
+    """By kind, then as the suite's text names the cases, whichever shard had them."""
+    text = "".join(f'[[{kind}]]\nname = "{name}"\n' for kind, name in
+                   (("training", "t"), ("kernel", "b"), ("kernel", "a"), ("kernel", "c")))  # fmt: skip
+    kinds = {"t": "training"}
+    cells = [replace(cell, kind=kinds.get(cell.case, "kernel"))
+             for cell in cells_of(sparsities=(0.9,), cases=("a", "b", "c", "t"))]  # fmt: skip
+    suite = SUITE | {"text": text}
+    folders = [shards(i + 1, cells=cells[i::2], suite=suite) for i in (0, 1)]
+    merged, _ = merge(folders, tmp_path / "out")
+    assert [cell.case for cell in merged.info.cells] == ["b", "a", "c", "t"]

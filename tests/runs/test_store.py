@@ -13,7 +13,6 @@ import pytest
 
 from sparsebench.errors import RunError
 from sparsebench.runs import sides
-from sparsebench.runs.halves import in_halves
 from sparsebench.runs.records import Sample
 from sparsebench.runs.sides import digest, digests_of
 from sparsebench.runs.store import RunWriter, finite, read_run, read_timings
@@ -44,25 +43,6 @@ def test_large_runs_are_read_in_processes_and_nothing_else_differs(stored, monke
     monkeypatch.setattr(sides, "read_timings", lambda folder: read_here.append(folder) or read_timings(folder))
     assert digests_of(folders) == here
     assert len(read_here) == 1, "a child was to read the other"
-
-
-def test_a_process_that_dies_leaves_its_half_to_be_done_here(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    me = os.getpid()
-
-    def work(numbers):
-        if os.getpid() != me:
-            os._exit(9)
-        return [number + 1 for number in numbers]
-
-    assert in_halves(work, [1, 2, 3], int) == [2, 3, 4]
-
-
-def test_what_fails_in_the_other_process_fails_here(monkeypatch, capfd):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    with pytest.raises(ZeroDivisionError):
-        in_halves(lambda numbers: [1 // number for number in numbers], [1, 0], int)
-    assert capfd.readouterr() == ("", "")
 
 
 def test_a_large_run_is_compared_in_little_memory(tmp_path, run_of, cells_of):
