@@ -103,6 +103,9 @@ def test_two_files_of_pytest_benchmark(call: Call, store: Store, tmp_path: Path)
     assert (code, "+100.0 %" in out, "not judged" in out, "slower" in out) == (0, True, True, False)
     code, _, err = call("compare", str(files[0]), str(tmp_path / "base"))
     assert (code, "give two of one kind" in err) == (2, True)
+    for option in ("--rename=a=b", "--margin=linear=5%"):
+        code, _, err = call("compare", *map(str, files), option)
+        assert (code, "are of variants and cases, which files of pytest-benchmark lack" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("form", ["html", "latex", "github", "pytest-benchmark", "github-action"])

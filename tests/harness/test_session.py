@@ -127,3 +127,12 @@ def test_nothing_is_started_for_a_name_that_nobody_has(tiny_suite: str, tmp_path
     with pytest.raises(UsageError, match="no backend is named 'torch-crs'; did you mean 'torch-csr'"):
         plan_run(tiny_suite, Selection(backends=("torch-crs",)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_merged_without_a_shard_is_not_gone_on_with(run: Run, tmp_path: Path) -> None:
+    """It would measure all of the missing shard, whose cells are not in run.json: nobody would see them."""
+    head = json.loads((run.path / "run.json").read_text())
+    head["options"]["shards"] = {"merged": ["a", "b"], "missing": [2], "of": 3}
+    (tmp_path / "run.json").write_text(json.dumps(head))
+    with pytest.raises(RunError, match="merged without 1 of its 3 shards; go on with the shards"):
+        plan_resume(tmp_path, Limits())
