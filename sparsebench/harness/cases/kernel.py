@@ -18,6 +18,7 @@ from sparsebench.patterns import make_weight
 from sparsebench.tolerance import judged_precision
 from sparsebench.verify import Finding
 
+KEPT = 1 << 22  # bytes of results: of larger ones a copy would count in a row's memory, and a lap takes longer anyway
 NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": (True, True), "both": (True, True)}
 
 
@@ -47,6 +48,12 @@ def make(order: Order, backend: Any) -> KernelJob:
     return job
 
 
+def _is_same(got: object, proven: torch.Tensor) -> bool:
+    if not isinstance(got, torch.Tensor) or (got.dtype, got.layout) != (proven.dtype, proven.layout):
+        return False
+    return torch.equal(got, proven)
+
+
 class KernelJob:
     """One bound kernel and the oracle of its problem."""
 
@@ -58,6 +65,8 @@ class KernelJob:
         self.run: Callable[[], object] = lambda: None
         self.results: dict[str, Any] = {}
         self.which = "forward"
+        self.proven: list[Any] = []  # copies of the last results that were found right
+        self.finding: Finding
 
     def verify(self, brief: bool = False) -> Finding:
         """Forward, both gradients and, unless `brief`, a second set of values, whatever pass is timed later."""
@@ -73,7 +82,7 @@ class KernelJob:
 
     def _closure(self, which: str, x: Any, bias: Any, grad_output: Any) -> Callable[[], object]:
         kernel, results = self.kernel, self.results
-        self.which = which
+        self.which, self.proven = which, []
         results.clear()
         if which == "forward":
 
@@ -100,9 +109,18 @@ class KernelJob:
         return both
 
     def inspect(self) -> Finding:
-        """The last repetition's results against the oracle, element by element."""
-        findings = [verify.compare(what, got, *reference, self.precision) for what, got, reference in self._last()]
-        return next((f for f in findings if not f.ok), findings[0])
+        """The last repetition's results against the oracle, element by element.
+
+        What was found right is right as long as it is the same to the last bit, which is seen ten times as fast.
+        """
+        last = self._last()
+        if self.proven and all(map(_is_same, (got for _, got, _ in last), self.proven)):
+            return self.finding
+        findings = [verify.compare(what, got, *reference, self.precision) for what, got, reference in last]
+        self.finding = next((f for f in findings if not f.ok), findings[0])
+        small = self.finding.ok and sum(got.nbytes for _, got, _ in last) <= KEPT
+        self.proven = [got.clone() for _, got, _ in last] if small else []
+        return self.finding
 
     def _last(self) -> list[tuple[str, Any, Reference]]:
         """What the pass promises, whether it came or not: (name, result, reference)."""
