@@ -111,3 +111,39 @@ def test_a_pattern_file_of_another_shape_is_the_cases_fault(order: Any, tmp_path
     case = Order("kernel", CASE | {"pattern": f"file:{file}", "sparsity": 0.6667}, made.entries, made.oracle, "group")
     with pytest.raises(ProblemError, match=r"small\.smtx"):
         kernel.unsupported(case, HonestBackend())
+
+
+class GoesWrong(HonestKernel):
+    """Right until it has been right often enough to be believed; it writes into one memory, as kernels may."""
+
+    spoil: float | None = None
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        self.memory = getattr(self, "memory", None)
+        result = super().forward(x, bias)
+        if self.memory is None or self.memory.shape != result.shape:
+            self.memory = result.clone()
+        self.memory.copy_(result)
+        if self.spoil is not None:
+            self.memory[0, 0] = self.spoil
+        return self.memory
+
+
+@pytest.mark.parametrize("spoil", [1e3, float("nan")])
+def test_what_was_right_is_looked_at_again_once_it_differs(order: Any, spoil: float) -> None:
+    made = order(**{"pass": "forward"})
+    job = kernel.make(made, HonestBackend(GoesWrong))
+    job.prepare(made.parameters)
+    compared = []
+    for _ in range(3):
+        job.run()
+        compared.append(job.inspect())
+    assert compared[0].ok
+    assert compared[2] is compared[0], "bit for bit the same: not compared again"
+    job.kernel.spoil = spoil
+    job.run()
+    assert not job.inspect().ok
+    assert not job.inspect().ok, "what is wrong is not kept as a proof"
+    job.kernel.spoil = None
+    job.run()
+    assert job.inspect().ok
