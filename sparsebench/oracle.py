@@ -61,19 +61,22 @@ class Oracle:
 
     def trial(self, *, other_values: bool = False, scale_x: float = 1.0, scale_grad: float = 1.0) -> Trial:
         """The oracle's own inputs; scaled by powers of two; or with a second set of values."""
-        rows = self.rows if other_values else torch.ones_like(self.rows)
-        columns = self.columns if other_values else torch.ones_like(self.columns)
-        per_value = rows[self.weight.row_ids()] * columns[self.input_channels()]
-        x_columns, out_rows = _along(columns, self.x), _along(rows, self.grad_output)
+        scales: tuple[Tensor | float, ...] = self._other_scales() if other_values else (1.0, 1.0, 1.0, 1.0)
+        rows, out_rows, x_columns, per_value = scales
         return Trial(
             values=self.weight.values * per_value,
-            bias=None if self.bias is None else self.bias * rows * scale_x,
-            x=self.x / x_columns * scale_x,
-            grad_output=self.grad_output / out_rows * scale_grad,
+            bias=None if self.bias is None else self.bias * (rows * scale_x),
+            x=self.x * (scale_x / x_columns),
+            grad_output=self.grad_output * (scale_grad / out_rows),
             forward=_scaled(self.forward, out_rows * scale_x),
             grad_input=_scaled(self.grad_input, x_columns * scale_grad),
             grad_values=_scaled(self.grad_values, scale_x * scale_grad / per_value),
         )
+
+    def _other_scales(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the second set of values scales: outputs; the same along grad_output; inputs along x; each non-zero."""
+        per_value = self.rows[self.weight.row_ids()] * self.columns[self.input_channels()]
+        return self.rows, _along(self.rows, self.grad_output), _along(self.columns, self.x), per_value
 
     @property
     def other_values(self) -> Tensor:
@@ -197,5 +200,7 @@ def _powers(count: int, dtype: torch.dtype, generator: torch.Generator) -> Tenso
 
 
 def _scaled(reference: Reference, scale: Tensor | float) -> Reference:
+    if isinstance(scale, float) and scale == 1.0:
+        return reference
     value = reference.value * scale
     return Reference(value, reference.bound * (scale.abs().float() if isinstance(scale, Tensor) else abs(scale)))
