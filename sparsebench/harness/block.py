@@ -31,11 +31,11 @@ class Track:
     printed: int = 0
 
 
-def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
-    """The samples of one cell in one block: one for each variant, whatever became of it."""
+def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, session: int, times: int = 1) -> list[Sample]:
+    """The samples of one cell in one block: one for each variant, whatever became of it; of `times` the rounds."""
     seed = f"{run_id}/{crew.block}/{cell.key}"
     stolen, ticks = stolen_ticks()
-    tracks, schedule = _attempt(crew, cell, list(variants), seed)
+    tracks, schedule = _attempt(crew, cell, list(variants), seed, times)
     stolen_after, ticks_after = stolen_ticks()
     steal = (stolen_after - stolen) / max(1, ticks_after - ticks)
     good = {v: t for v, t in tracks.items() if t.failure is None}
@@ -43,14 +43,16 @@ def measure(crew: Crew, cell: Cell, variants: Sequence[str], run_id: str, sessio
     return [_record(crew, cell, v, t, schedule, dropped, steal, session) for v, t in tracks.items()]
 
 
-def _attempt(crew: Crew, cell: Cell, variants: list[str], seed: str) -> tuple[dict[str, Track], policy.Schedule]:
+def _attempt(
+    crew: Crew, cell: Cell, variants: list[str], seed: str, times: int
+) -> tuple[dict[str, Track], policy.Schedule]:
     """Prepare, sample, finish. Who takes the fork server down has failed; the others begin again."""
     lost: dict[str, Track] = {}
     while True:
         tracks = {variant: Track() for variant in variants if variant not in lost}
         try:
             _prepare(crew, cell, tracks, seed)
-            schedule = _sample(crew, cell, tracks, seed)
+            schedule = _sample(crew, cell, tracks, seed, times)
             _finish(crew, cell, tracks)
         except ServerLost:
             lost |= {name: track for name, track in tracks.items() if isinstance(track.failure, ServerLost)}
@@ -81,10 +83,10 @@ def _prepare(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> Non
             crew.unfit[cell.group, name] = failed
 
 
-def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str) -> policy.Schedule:
+def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str, times: int) -> policy.Schedule:
     """Rounds: each visits every variant that is still well, in its own order."""
     each = {name: t.prepared["each_ns"] for name, t in tracks.items() if t.failure is None}
-    schedule = policy.schedule(each, cell.case.rounds, policy.streams_memory(cell.problem))
+    schedule = policy.schedule(each, cell.case.rounds, policy.streams_memory(cell.problem), times)
     for number, order in enumerate(policy.orders(list(each), schedule.discarded + schedule.rounds, seed)):
         for place, name in enumerate(order):
             track = tracks[name]

@@ -16,6 +16,7 @@ from sparsebench.runs.store import RunWriter
 from sparsebench.runs.verdicts import LOOKS, settled
 
 DROPPED = 1.5  # times as many blocks as the last look needs: at most a third may be lost to other work
+AGAIN = 2  # times the rounds, once a look has not decided
 
 
 class DuelRunner(Runner):
@@ -45,6 +46,11 @@ class DuelRunner(Runner):
         if able == [a, b]:
             return [] if self._decided(cell, number) else missing
         return missing if able == [b] and number == 0 else []
+
+    def _times(self, cell: Cell) -> int:
+        """Twice, after a look that did not decide: noise is in rounds, and a block costs more than its rounds."""
+        a, b = (self.rows.get((cell.key, v), {}) for v in self.plan.variants[cell.key])
+        return AGAIN if len(pairs(a, b)[0]) >= self.looks[0] else 1
 
     def _decided(self, cell: Cell, number: int) -> bool:
         """Whether a look at the blocks before this one has settled it; the same for a run that is resumed."""

@@ -31,17 +31,20 @@ class Schedule:
     warm_ns: Mapping[str, int]  # least untimed time before each sample; 0 where one repetition takes long itself
 
 
-def schedule(each_ns: Mapping[str, float | None], rounds: int | None, streams: bool) -> Schedule:
-    """Decide from the nanoseconds of one repetition of each variant; None means that it runs only once."""
+def schedule(each_ns: Mapping[str, float | None], rounds: int | None, streams: bool, times: int = 1) -> Schedule:
+    """Decide from the nanoseconds of one repetition of each variant; None means that it runs only once.
+
+    There are so many `times` the rounds that there would be.
+    """
     known = [t for t in each_ns.values() if t is not None]
     if len(known) < len(each_ns):
         return Schedule(1, 0, dict.fromkeys(each_ns, 1), dict.fromkeys(each_ns, 0))
     loops = _loops(each_ns, STREAM_NS if streams else SAMPLE_NS)
     warm = {name: 0 if t is not None and t > SLOW_NS else WARM_NS for name, t in each_ns.items()}
     if max(known, default=0.0) > SLOW_NS:
-        return Schedule(rounds or SLOW_ROUNDS, SLOW_DISCARDED, loops, warm)
+        return Schedule(times * (rounds or SLOW_ROUNDS), SLOW_DISCARDED, loops, warm)
     rounds = rounds or ROUNDS
-    return Schedule(rounds, DISCARDED if rounds > FEW_ROUNDS else 1, loops, warm)
+    return Schedule(times * rounds, DISCARDED if rounds > FEW_ROUNDS else 1, loops, warm)
 
 
 def _loops(each_ns: Mapping[str, float | None], target: float) -> dict[str, int]:

@@ -143,10 +143,15 @@ class Runner:
                 samples = [self._given_up(cell, v, number) for v in tired]
                 alive = [v for v in variants if v not in tired]
                 if alive:
-                    samples += one_block.measure(crew, cell, alive, self.writer.info.id, self.writer.session)
+                    times = self._times(cell)
+                    samples += one_block.measure(crew, cell, alive, self.writer.info.id, self.writer.session, times)
                 self._write(samples)
                 self.listener.done(samples)
             self.spent.update(crew.spent)
+
+    def _times(self, cell: Cell) -> int:
+        """How many times the rounds of its case a cell is measured in the next block."""
+        return 1
 
     def _missing(self, cell: Cell, number: int) -> list[str]:
         """Variants that this cell still needs in this block. A row that failed once is not tried again."""

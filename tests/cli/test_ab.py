@@ -41,7 +41,9 @@ class World:
     stops: frozenset[int] = frozenset()
     status: Any = "ok"
 
-    def measure(self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def measure(
+        self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1
+    ) -> list[Sample]:
         if crew.block in self.stops:
             raise KeyboardInterrupt
         draw, made = random.Random(crew.block), []

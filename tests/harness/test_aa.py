@@ -29,7 +29,9 @@ class World:
         self.met: list[str] = []
         self.draw = random.Random(3)
 
-    def measure(self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def measure(
+        self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1
+    ) -> list[Sample]:
         if crew.block == 0:
             self.met.append(cell.case.name)
         made = []
@@ -63,7 +65,7 @@ def test_every_case_has_its_turn_to_be_slowed(pretend: Pretend) -> None:
     *_, known = measured(pretend, world, 200)
     slowed = [name.partition("-")[0] for name in world.met if f"-{aa.SLOWER}-" in name]
     assert known["trials"] == len(slowed) == 60
-    assert {slowed.count(case) for case in aa.CASES} == {7, 8}
+    assert {case: slowed.count(case) for case in aa.CASES} == dict.fromkeys(aa.CASES, 8) | {"stream": 4}
 
 
 def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> None:
@@ -96,7 +98,7 @@ def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.Cap
     assert (known["comparisons"], known["trials"], known["failed"]) == (0, 0, 280)
     assert known["false_alarm_interval"] == pytest.approx([0.0, 0.975]), "nothing is known"
 
-    def fail(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def fail(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1) -> list[Sample]:
         made = world.measure(crew, cell, variants, run_id, number)
         return [msgspec.structs.replace(sample, status="crash", t_ns=[], reason="no luck") for sample in made]
 
@@ -114,7 +116,7 @@ def test_what_ended_before_it_was_stopped_is_told(
     world = World()
     first = sum(len(aa.Experiment.of(number, 100).cases()) for number in range(aa.AT_ONCE))
 
-    def stop(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int) -> list[Sample]:
+    def stop(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1) -> list[Sample]:
         if len(world.met) >= first and crew.block == 0:
             raise why
         return world.measure(crew, cell, variants, run_id, number)

@@ -52,21 +52,26 @@ def duel(
     barred: Sequence[str] = (),
     note: Callable[[Cell, Sequence[str]], None] = lambda *_: None,
     most: int | None = None,
+    asked: list[tuple[str, int, int]] | None = None,
 ) -> tuple[dict[str, Duel], dict[str, list[int]]]:
     """What came out by case, and the blocks in which each was measured; who is `barred` cannot do the case "one"."""
     blocks: dict[str, list[int]] = {}
     draw = random.Random(0)
 
-    def measure(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+    def measure(
+        crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int, times: int = 1
+    ) -> list[Sample]:
         blocks.setdefault(cell.case.name, []).append(crew.block)
+        if asked is not None:
+            asked.append((cell.case.name, crew.block, times))
         note(cell, variants)
         level, made = draw.lognormvariate(0, 0.2), []
         factors = {"cython": 1.0, "cpp": ratio(cell, crew.block)}
         for name in variants:
-            times = [NS * level * factors[name] * draw.lognormvariate(0, 0.002) for _ in range(12)]
+            laps = [NS * level * factors[name] * draw.lognormvariate(0, 0.002) for _ in range(12)]
             made.append(
                 change(Sample(case=cell.case.name, cell=dict(cell.axes), variant=name, block=crew.block, status="ok",
-                              session=session, t_ns=times))
+                              session=session, t_ns=laps))
             )  # fmt: skip
         return made
 
@@ -281,8 +286,14 @@ def test_an_ab_that_stopped_between_two_looks_says_so(pretend: Pretend, tmp_path
     assert told == {"13 good blocks: not decided yet, and the next look is at 15"}
 
 
-def test_later_blocks_do_not_change_what_a_look_saw() -> None:
-    """The floor is a share of the time of A, here 4 % of the ten blocks looked at; later ones are half as slow."""
-    values = [0.05] * 10 + [0.0] * 4
-    assert settled(values, 0.03, [500e3] * 10 + [100e3] * 4) == settled(values[:10], 0.03, [500e3] * 10)
-    assert settled(values, 0.03, [100e3] * 14) != settled(values, 0.03, [500e3] * 14)
+def test_what_a_look_did_not_decide_is_measured_in_twice_the_rounds(pretend: Pretend, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    asked: list[tuple[str, int, int]] = []
+
+    def torn(cell: Cell, block: int) -> float:
+        return draw.choice((0.9, 1.1)) if cell.case.name == "one" else 1.0
+
+    duel(pretend, tmp_path / "run", torn, asked=asked)
+    assert {times for name, block, times in asked if name == "one" and block < 10} == {1}
+    assert {times for name, block, times in asked if name == "one" and block >= 10} == {2}
+    assert [times for name, _, times in asked if name == "other"] == [1] * 10

@@ -72,6 +72,8 @@ def test_kernels_that_stream_memory_have_longer_samples() -> None:
 
 
 def test_over_a_tenth_of_a_second_there_are_few_rounds_of_one_repetition() -> None:
+    twice = policy.schedule({"a": 150 * MS, "b": 120 * MS}, None, streams=False, times=2)
+    assert (twice.rounds, twice.discarded) == (8, 1)
     made = policy.schedule({"a": 150 * MS, "b": 120 * MS}, None, streams=False)
     assert (made.rounds, made.discarded) == (4, 1)
     assert made.loops == {"a": 1, "b": 1}

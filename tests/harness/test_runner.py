@@ -45,7 +45,9 @@ class World:
         self.becomes: Becomes = lambda *_: "ok"
         self.interrupt_after: int | None = None
 
-    def measure(self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+    def measure(
+        self, crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int, times: int = 1
+    ) -> list[Sample]:
         if self.interrupt_after is not None and len(self.log) >= self.interrupt_after:
             raise KeyboardInterrupt
         samples = []

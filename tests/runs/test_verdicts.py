@@ -10,7 +10,7 @@ from statistics import mean, median
 import pytest
 from scipy import stats
 
-from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, LOOKS, Limits, called, judge_pairs, limits_of, look
+from sparsebench.runs.verdicts import ALPHA, FLOOR_NS, LOOKS, Limits, called, judge_pairs, limits_of, look, settled
 
 NS, MARGIN, ROUNDS, TRIALS = 5e6, 0.03, 12, 400
 
@@ -150,3 +150,10 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         assert judged.low is not None and judged.high is not None
         inside += judged.low <= 1.0 <= judged.high
     assert abs(inside / 10_000 - (1 - ALPHA)) <= 0.01
+
+
+def test_later_blocks_do_not_change_what_a_look_saw() -> None:
+    """The floor is a share of the time of A, here 4 % of the ten blocks looked at; later ones are half as slow."""
+    values = [0.05] * 10 + [0.0] * 4
+    assert settled(values, 0.03, [500e3] * 10 + [100e3] * 4) == settled(values[:10], 0.03, [500e3] * 10)
+    assert settled(values, 0.03, [100e3] * 14) != settled(values, 0.03, [500e3] * 14)
