@@ -54,7 +54,9 @@ def plan() -> Plan:
 def replay(pretend: Pretend, plan: Plan, folder: Path, blocks: Blocks) -> int:
     """The exit code of an `ab` that meets these blocks in this order, and again from the first if it needs more."""
 
-    def measure(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int) -> list[Sample]:
+    def measure(
+        crew: Any, cell: Cell, variants: Sequence[str], run_id: str, session: int, times: int = 1
+    ) -> list[Sample]:
         block = blocks[crew.block % len(blocks)]
         names = zip(variants, SIDES, strict=True)
         where = {"case": cell.case.name, "cell": dict(cell.axes), "block": crew.block, "session": session}
