@@ -54,6 +54,7 @@ def test_every_thread_runtime_is_told_the_same() -> None:
     told = environment(3)
     assert {told[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == {"3"}
     assert told["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert int(told["MALLOC_TRIM_THRESHOLD_"]) > 1 << 35, "what is freed stays"
     assert all(isinstance(value, str) for value in told.values())
 
 
