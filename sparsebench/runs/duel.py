@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -117,7 +116,7 @@ def _why(judged: Judgement | None) -> str:
     if judged.call != "inconclusive":
         return ""
     if judged.blocks not in LOOKS:
-        following = next(count for count in (*LOOKS, math.inf) if count > judged.blocks)
+        following = next(count for count in LOOKS if count > judged.blocks)  # the last one ends in a judgement
         return f"{judged.blocks} good blocks: not decided yet, and the next look is at {following}"
     most = ", the most: a wider margin or a quieter machine decides it" if judged.blocks >= LOOKS[-1] else ""
     return f"the interval reaches across the margin of {judged.margin:.1%} after {judged.blocks} blocks{most}"

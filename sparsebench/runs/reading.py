@@ -44,6 +44,7 @@ class _Host(msgspec.Struct):
 
 
 class _Shards(msgspec.Struct):
+    merged: list[str] = []
     missing: list[int] = []
     of: int = 0
 
