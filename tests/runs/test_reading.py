@@ -69,6 +69,7 @@ def test_a_deep_line_is_corrupt_and_the_others_are_read(stored):
         ("suite.text", 3, "suite.text"),
         ("options.shards", None, "options.shards"),
         ("options.shards", {"missing": 3}, "options.shards.missing"),
+        ("options.shards", {"merged": 3}, "options.shards.merged"),
         ("options.selection", None, "options.selection"),
         ("options.ab", None, "options.ab"),
         ("cells.0.cell.threads", "two", "cell.threads"),
