@@ -31,7 +31,7 @@ from sparsebench.runs.store import RunWriter, read_run
 BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
 ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
-PLANTED = 3  # cells of two experiments that have it, in turn
+PLANTED = 3  # of ten cells have a third variant, which has it
 AT_ONCE = 10  # experiments
 SUITE = """
 schema = 1
@@ -50,12 +50,12 @@ CASES = {
     'width = 8\nbatch = 4\nsparsity = 0.9\npass = "backward"',
     "narrow": 'op = "linear"\nout_features = 512\nin_features = 2048\nbatch = 64\nsparsity = 0.9\npass = "grad_input"',
     "pointwise": 'op = "conv2d"\nout_features = 256\nin_features = 256\nkernel_size = 1\nheight = 14\nwidth = 14\n'
-    'batch = 8\nsparsity = 0.9\npass = "forward"',
-    "sparser": 'op = "linear"\nout_features = 1024\nin_features = 1024\nbatch = 128\nsparsity = 0.98\npass = "both"',
+    'batch = 4\nsparsity = 0.9\npass = "forward"',
+    "sparser": 'op = "linear"\nout_features = 1024\nin_features = 1024\nbatch = 64\nsparsity = 0.98\npass = "both"',
     "stream": 'op = "linear"\nout_features = 1536\nin_features = 1536\nbatch = 4\nsparsity = 0.8\npass = "forward"',
 }
 TURNS = [*CASES][:-1] * 2 + [*CASES][-1:]  # its samples take four times as long
-CELLS = 5  # of an experiment, not counting those that have something planted
+CELLS = 5  # of an experiment
 
 
 @dataclass
@@ -115,31 +115,32 @@ class Trust:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Kernels that are compared with themselves, and those that are compared with themselves made slower."""
+    """Kernels that are compared with themselves, and which of them also with themselves made slower."""
 
     number: int
-    equal: list[str]
-    planted: list[str]
+    kinds: tuple[str, ...]
+    planted: frozenset[str]
 
     @classmethod
     def of(cls, number: int, comparisons: int) -> Experiment:
         """The kernels of one of the experiments that make so many comparisons; every kind has its turn."""
-        first, end = CELLS * number, min(comparisons, CELLS * (number + 1))
-        planted = range(PLANTED * number // 2, PLANTED * (number + 1) // 2)
-        return cls(number, [_kind(i) for i in range(first, end)], [_kind(i) for i in planted])
+        cells = range(CELLS * number, min(comparisons, CELLS * (number + 1)))
+        kinds = {cell: TURNS[cell % len(TURNS)] for cell in cells}
+        return cls(number, tuple(kinds.values()), frozenset(kinds[cell] for cell in cells if _is_planted(cell)))
 
     def cases(self) -> dict[str, str]:
-        """Name of a case -> its table, of all pairs."""
-        pairs = [(name, AGAIN) for name in self.equal] + [(name, SLOWER) for name in self.planted]
-        return {f"{name}-{other}-{self.number}": CASES[name] for name, other in pairs}
+        """Name of a case -> its table."""
+        return {f"{kind}-{self.number}": CASES[kind] for kind in self.kinds}
 
     def variants(self, case: str) -> list[str]:
-        """The two sides of one of its cases; no other experiment has them, and so none their workers."""
-        return [f"{BACKEND}-{self.number}", f"{case.split('-')[1]}-{self.number}"]
+        """The sides of one of its cases; no other experiment has them, and so none their workers."""
+        sides = (BACKEND, AGAIN, SLOWER) if case.partition("-")[0] in self.planted else (BACKEND, AGAIN)
+        return [f"{side}-{self.number}" for side in sides]
 
 
-def _kind(number: int) -> str:
-    return TURNS[number % len(TURNS)]
+def _is_planted(cell: int) -> bool:
+    """Whether one of all cells has it: `PLANTED` of ten, and in time every kind as often as it has its turn."""
+    return (PLANTED * cell + 8 * (cell // len(TURNS))) % 10 < PLANTED
 
 
 def trials(
@@ -167,7 +168,7 @@ def _measure(
 
 
 def _plan(experiments: Sequence[Experiment], registry: Registry) -> Plan:
-    """The cells of some experiments: pairs of the backend and itself, and of the backend and itself made slower."""
+    """The cells of some experiments: the backend against itself, and in some against itself made slower."""
     owner = {case: each for each in experiments for case in each.cases()}
     tables = "\n".join(f'[[kernel]]\nname = "{case}"\n{each.cases()[case]}' for case, each in owner.items())
     suite = parse_suite(SUITE.format(cases=tables), "doctor --aa")
@@ -179,9 +180,9 @@ def _plan(experiments: Sequence[Experiment], registry: Registry) -> Plan:
     entry, options = registry.find("backends", BACKEND)
     spec = BackendSpec(
         name=SLOWER, summary=f"{BACKEND}, {PERCENT} % slower", load="sparsebench.harness.slowed:Slowed",
-        ops=entry.spec.ops, options={"percent": (PERCENT,), "inner": (BACKEND,)},
+        ops=entry.spec.ops, options={"percent": (PERCENT,), "inner": (entry.spec.load,)},
     )  # fmt: skip
-    slower: Found = replace(entry, spec=spec), {"percent": PERCENT, "inner": BACKEND}
-    names = {name for pair in variants.values() for name in pair}
+    slower: Found = replace(entry, spec=spec), {"percent": PERCENT, "inner": entry.spec.load}
+    names = {name for sides in variants.values() for name in sides}
     backends = {name: slower if name.startswith(SLOWER) else (entry, options) for name in names}
     return Plan(suite, cells, variants, backends, {cell.key: {} for cell in cells})

@@ -1,4 +1,4 @@
-"""`ab`: blocks of two variants until every cell is decided, or the last look has been taken."""
+"""`ab`: blocks of a variant and its rivals until every pair is decided, or the last look has been taken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AGAIN = 2  # times the rounds, once a look has not decided
 
 
 class DuelRunner(Runner):
-    """A runner that stops measuring a cell once it is decided."""
+    """A runner that stops measuring a rival of a cell's first variant once the two are decided."""
 
     def __init__(
         self,
@@ -40,21 +40,22 @@ class DuelRunner(Runner):
         return total, min(total, len({(key, block) for key, _, block in self.known}))
 
     def _missing(self, cell: Cell, number: int) -> list[str]:
-        """Both variants, as one without the other is no pair; but B alone once, for nothing else proves it right."""
+        """Both of a pair, as one without the other is none; but B alone once, for nothing else proves it right."""
         missing, able = super()._missing(cell, number), self.plan.running(cell)
-        a, b = self.plan.variants[cell.key]
-        if able == [a, b]:
-            return [] if self._decided(cell, number) else missing
-        return missing if able == [b] and number == 0 else []
+        a, *rivals = self.plan.variants[cell.key]
+        if a not in able:
+            return missing if number == 0 else []
+        going = [b for b in rivals if b in able and not self._decided(cell, b, number)]
+        return [variant for variant in missing if variant in (a, *going)] if going else []
 
     def _times(self, cell: Cell) -> int:
         """Twice, after a look that did not decide: noise is in rounds, and a block costs more than its rounds."""
-        a, b = (self.rows.get((cell.key, v), {}) for v in self.plan.variants[cell.key])
-        return AGAIN if len(pairs(a, b)[0]) >= self.looks[0] else 1
+        a, *rivals = (self.rows.get((cell.key, v), {}) for v in self.plan.variants[cell.key])
+        return AGAIN if max(len(pairs(a, b)[0]) for b in rivals) >= self.looks[0] else 1
 
-    def _decided(self, cell: Cell, number: int) -> bool:
+    def _decided(self, cell: Cell, rival: str, number: int) -> bool:
         """Whether a look at the blocks before this one has settled it; the same for a run that is resumed."""
-        names = self.plan.variants[cell.key]
+        names = self.plan.variants[cell.key][0], rival
         if any((cell.key, name) in self.failed for name in names):
             return True
         a, b = ({n: s for n, s in self.rows.get((cell.key, v), {}).items() if n < number} for v in names)

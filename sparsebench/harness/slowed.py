@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from sparsebench.discovery import Source
 from sparsebench.plugin import Kernel, Problem
-from sparsebench.registry import load_registry
+from sparsebench.registry import load_object
 from sparsebench.weight import SparseWeight
 
 T = TypeVar("T")
 
 
 class Slowed:
-    """Every call of `inner`'s kernels takes `percent` % longer than it took, by waiting busily after it."""
+    """Every call of `inner`'s kernels takes `percent` % longer than it took, by waiting busily after it.
 
-    def __init__(self, inner: str = "cpp", percent: float = 6.0) -> None:
-        entry, options = load_registry().find("backends", inner)
-        self.inner, self.share = entry.load()(**options), float(percent) / 100
+    `inner` is what the plugin of one of our backends says of where to load it from, as in "package.module:Backend".
+    """
+
+    def __init__(self, inner: str, percent: float = 6.0) -> None:
+        self.inner, self.share = load_object(inner, Source(inner))(), float(percent) / 100
 
     def unsupported(self, problem: Problem) -> str | None:
         """What the inner one says."""

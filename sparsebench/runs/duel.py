@@ -38,14 +38,14 @@ class Duel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def duels_of(run: Run) -> tuple[Duel, ...]:
-    """All cells of a run with two variants, in the order of its plan."""
-    return tuple(duel(info, run.rows, run.info.precision) for info in run.info.cells if len(info.variants) == 2)
+    """The first variant of each cell against each of the others, in the order of the run's plan."""
+    precision = run.info.precision
+    return tuple(duel(info, b, run.rows, precision) for info in run.info.cells for b in info.variants[1:])
 
 
-def duel(info: CellInfo, rows: Rows[Sample], precision: Mapping[str, str]) -> Duel:
-    """One cell of it; `precision` are the variants' classes."""
-    a, b = info.variants
-    key = cell_key(info.case, info.cell)
+def duel(info: CellInfo, b: str, rows: Rows[Sample], precision: Mapping[str, str]) -> Duel:
+    """The first variant of a cell against `b`; `precision` are the variants' classes."""
+    a, key = info.variants[0], cell_key(info.case, info.cell)
     sides = rows.get((key, a), {}), rows.get((key, b), {})
     values, ns = pairs(*sides)
     both = [sample for side in sides for sample in side.values()]

@@ -27,6 +27,7 @@ class World:
     def __init__(self, **factors: float) -> None:
         self.factors = {aa.BACKEND: 1.0, aa.AGAIN: 1.0, aa.SLOWER: 1 + aa.PERCENT / 100, **factors}
         self.met: list[str] = []
+        self.slowed: list[str] = []
         self.draw = random.Random(3)
 
     def measure(
@@ -34,6 +35,7 @@ class World:
     ) -> list[Sample]:
         if crew.block == 0:
             self.met.append(cell.case.name)
+            self.slowed += [cell.case.name for name in variants if name.startswith(aa.SLOWER)]
         made = []
         for name in variants:
             times = [5e6 * self.factors[name.partition("-")[0]] * self.draw.lognormvariate(0, 0.005) for _ in range(12)]
@@ -57,15 +59,33 @@ def test_equal_pairs_are_the_same_and_what_was_slowed_is_found(pretend: Pretend)
     assert (known["trials"], known["found_slower"], known["called_faster"], known["power"]) == (4, 4, 0, 1.0)
     low, high = known["false_alarm_interval"]
     assert (low, round(high, 3)) == (0.0, 0.265), "no alarm in 12 says little: 1 - 0.025 ** (1 / 12)"
-    assert sum(f"-{aa.AGAIN}-" in name for name in world.met) == 12
+    assert (len(world.met), len(world.slowed)) == (12, 4)
 
 
 def test_every_case_has_its_turn_to_be_slowed(pretend: Pretend) -> None:
     world = World()
     *_, known = measured(pretend, world, 200)
-    slowed = [name.partition("-")[0] for name in world.met if f"-{aa.SLOWER}-" in name]
-    assert known["trials"] == len(slowed) == 60
+    slowed = [name.partition("-")[0] for name in world.slowed]
+    assert (known["comparisons"], known["trials"], len(slowed)) == (200, 60, 60)
     assert {case: slowed.count(case) for case in aa.CASES} == dict.fromkeys(aa.CASES, 8) | {"stream": 4}
+
+
+def test_a_side_that_is_decided_is_not_measured_while_the_other_goes_on(pretend: Pretend) -> None:
+    """The first of a cell's variants is measured as long as any other is compared with it."""
+    world, torn, seen = World(), random.Random(1), Counter[tuple[str, ...]]()
+
+    def measure(
+        crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1
+    ) -> list[Sample]:
+        world.factors[aa.AGAIN] = torn.choice((0.8, 1.25))
+        if cell.case.name == "square-0":
+            seen[tuple(name.partition("-")[0] for name in variants)] += 1
+        return world.measure(crew, cell, variants, run_id, number)
+
+    pretend(measure)
+    (trust,) = aa.trials(1, load_registry())
+    assert trust.facts()["found_slower"] == 1
+    assert seen == {(aa.BACKEND, aa.AGAIN, aa.SLOWER): 10, (aa.BACKEND, aa.AGAIN): 20}
 
 
 def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> None:
@@ -73,7 +93,7 @@ def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> 
     *_, known = measured(pretend, World(again=1.08), 10)
     assert (known["false_alarms"], known["false_alarm_rate"]) == (10, 1.0)
     *_, known = measured(pretend, World(slower=0.9), 5)
-    assert (known["called_faster"], known["power"]) == (1, 0.0)
+    assert (known["called_faster"], known["power"]) == (2, 0.0)
 
 
 def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
@@ -81,13 +101,11 @@ def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
 
 
 def test_no_experiment_has_the_workers_of_another(pretend: Pretend) -> None:
-    pairs = {
-        case: each.variants(case) for each in (aa.Experiment.of(n, 200) for n in range(40)) for case in each.cases()
-    }
-    assert len(pairs) == 260
-    for case, (a, b) in pairs.items():
-        number = case.rpartition("-")[2]
-        assert (a, b.rpartition("-")[2]) == (f"{aa.BACKEND}-{number}", number)
+    experiments = [aa.Experiment.of(number, 200) for number in range(40)]
+    sides = {case: each.variants(case) for each in experiments for case in each.cases()}
+    assert (len(sides), sum(map(len, sides.values()))) == (200, 460)
+    for case, names in sides.items():
+        assert {name.rpartition("-")[2] for name in names} == {case.rpartition("-")[2]}
 
 
 def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +122,7 @@ def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.Cap
 
     pretend(fail)
     assert doctor_aa.measure(5, as_json=True) == 4
-    assert json.loads(capsys.readouterr().out)["failed"] == 6
+    assert json.loads(capsys.readouterr().out)["failed"] == 7
     pretend(world.measure)
     assert doctor_aa.measure(5, as_json=True) == 0
 

@@ -56,7 +56,7 @@ def test_it_is_as_right_as_what_it_slows() -> None:
 
 
 def test_it_is_the_backend_that_was_named() -> None:
-    backend = slowed.Slowed(inner="cython", percent=6)
+    backend = slowed.Slowed(inner="sparsebench.builtin.backends._cython:CythonBackend", percent=6)
     oracle = make_oracle(PROBLEM)
     assert type(backend.bind(PROBLEM, oracle.weight).inner).__module__.endswith("_cython")
     assert backend.unsupported(PROBLEM) is None
