@@ -87,7 +87,8 @@ def _sample(crew: Crew, cell: Cell, tracks: dict[str, Track], seed: str, times: 
     """Rounds: each visits every variant that is still well, in its own order."""
     each = {name: t.prepared["each_ns"] for name, t in tracks.items() if t.failure is None}
     schedule = policy.schedule(each, cell.case.rounds, policy.streams_memory(cell.problem), times)
-    for number, order in enumerate(policy.orders(list(each), schedule.discarded + schedule.rounds, seed)):
+    discarded = policy.orders(list(each), schedule.discarded, f"{seed}/discarded")  # so that those kept are balanced
+    for number, order in enumerate([*discarded, *policy.orders(list(each), schedule.rounds, seed)]):
         for place, name in enumerate(order):
             track = tracks[name]
             if track.failure is not None:

@@ -1,7 +1,7 @@
 """How a cell is measured: loops, rounds, the order within each round, and which rounds were spoiled. Pure decisions.
 
-12 rounds of samples of at least 5 ms (20 ms where a kernel streams memory), each after 3 ms untimed; where one
-repetition takes longer than 100 ms, one discarded round and a few of one repetition. docs/METHODOLOGY.md says why.
+One discarded round, then 12 of samples of at least 5 ms (20 ms where a kernel streams memory), each after 3 ms untimed;
+a few of one repetition where that takes longer than 100 ms. docs/METHODOLOGY.md says why.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from sparsebench.problem import Problem
 from sparsebench.timing import SAMPLE_NS, STREAM_NS, WARM_NS, loops_for
 
-ROUNDS, DISCARDED = 12, 2
-FEW_ROUNDS = 6  # a suite that asks for so few is in a hurry: one of them is discarded, not two
-SLOW_NS, SLOW_ROUNDS, SLOW_DISCARDED = 100e6, 4, 1
+ROUNDS = 12
+DISCARDED = (
+    1  # the first three of a cell are up to 2 % slower than the others, in all variants alike; seen by no median
+)
+SLOW_NS, SLOW_ROUNDS = 100e6, 4
 LONGEST_SAMPLES = 4  # a slow variant beside a fast one takes at most this many times the least sample
 SPOILED = 1.05  # wall over CPU time above which something else had the core
 L2_BYTES = 1 << 20
@@ -42,9 +44,8 @@ def schedule(each_ns: Mapping[str, float | None], rounds: int | None, streams: b
     loops = _loops(each_ns, STREAM_NS if streams else SAMPLE_NS)
     warm = {name: 0 if t is not None and t > SLOW_NS else WARM_NS for name, t in each_ns.items()}
     if max(known, default=0.0) > SLOW_NS:
-        return Schedule(times * (rounds or SLOW_ROUNDS), SLOW_DISCARDED, loops, warm)
-    rounds = rounds or ROUNDS
-    return Schedule(times * rounds, DISCARDED if rounds > FEW_ROUNDS else 1, loops, warm)
+        return Schedule(times * (rounds or SLOW_ROUNDS), DISCARDED, loops, warm)
+    return Schedule(times * (rounds or ROUNDS), DISCARDED, loops, warm)
 
 
 def _loops(each_ns: Mapping[str, float | None], target: float) -> dict[str, int]:

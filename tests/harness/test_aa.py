@@ -97,7 +97,7 @@ def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> 
 
 
 def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
-    assert [known["comparisons"] for known in measured(pretend, World(), 113)] == [50, 100, 113]
+    assert [known["comparisons"] for known in measured(pretend, World(), 213)] == [100, 200, 213]
 
 
 def test_no_experiment_has_the_workers_of_another(pretend: Pretend) -> None:
@@ -132,7 +132,7 @@ def test_what_ended_before_it_was_stopped_is_told(
     pretend: Pretend, capsys: pytest.CaptureFixture[str], why: BaseException, code: int
 ) -> None:
     world = World()
-    first = sum(len(aa.Experiment.of(number, 100).cases()) for number in range(aa.AT_ONCE))
+    first = sum(len(aa.Experiment.of(number, 200).cases()) for number in range(aa.AT_ONCE))
 
     def stop(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1) -> list[Sample]:
         if len(world.met) >= first and crew.block == 0:
@@ -140,10 +140,10 @@ def test_what_ended_before_it_was_stopped_is_told(
         return world.measure(crew, cell, variants, run_id, number)
 
     pretend(stop)
-    assert doctor_aa.measure(100, as_json=True) == code
+    assert doctor_aa.measure(200, as_json=True) == code
     out, err = capsys.readouterr()
-    assert json.loads(out)["comparisons"] == 50
+    assert json.loads(out)["comparisons"] == 100
     assert f"{str(why) or 'interrupted'}: what follows is of the experiments that ended" in err
     first = 0
     with pytest.raises(type(why)):
-        doctor_aa.measure(100, as_json=True)
+        doctor_aa.measure(200, as_json=True)
