@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sparsebench.harness.cases import kernel
 from sparsebench.harness.cases.base import Order
@@ -103,3 +104,25 @@ def test_a_glance_takes_the_time_and_looks_at_the_result(ask: Ask) -> None:
     answer = ask(HonestBackend(Wrong), "glance", patience_ns=1e9)
     assert answer["failed"] == "wrong"
     assert answer["reason"].startswith("forward is off by")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_memory_of_further_places_is_not_the_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """And what a job takes without saying so is."""
+    hoard = []
+
+    def spread(job: kernel.KernelJob) -> bool:
+        hoard.append(torch.ones(1 << 24))
+        return told
+
+    monkeypatch.setattr(kernel.KernelJob, "spread", spread)
+    oracle = tmp_path / "oracle.pt"
+    kernel.write_oracle(Order("kernel", PARAMETERS, {}, oracle, "g"), oracle)
+    desk = Desk()
+    desk.entries, desk.backend = {"backend": ENTRY}, HonestBackend()
+    order = {"kind": "kernel", "parameters": PARAMETERS, "entries": {}, "oracle": str(oracle), "group": "g"}
+    assert desk.answer({"do": "prepare", "order": order, "once": False})["each_ns"] > 0
+    peak = desk.answer({"do": "finish"})["rss_peak"]
+    assert (peak < 1 << 25) == told, f"{peak / 2**20:.0f} MiB"

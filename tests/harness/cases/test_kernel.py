@@ -58,14 +58,50 @@ def test_what_was_remembered_while_it_was_timed_is_seen_afterwards(order: Any) -
     made = order()
     job = kernel.make(made, HonestBackend(TurnsLazy))
     assert job.verify().ok
-    job.kernel.lazy = True
+    job.kernels[0].lazy = True
     job.prepare(made.parameters)
     for _ in range(3):
         job.run()
         assert job.inspect().ok
     assert "forward is off" in (job.recheck().reason or "")
-    job.kernel.lazy = False
+    job.kernels[0].lazy = False
     assert job.recheck().ok
+
+
+def test_samples_have_places_in_memory_in_turn_each_looked_at(order: Any) -> None:
+    made = order()
+    job = kernel.make(made, HonestBackend(GivesUp))
+    job.prepare(made.parameters)
+    assert job.spread()
+    assert len({place.x.data_ptr() for place in job.places}) == len(set(job.kernels)) == kernel.PLACES
+    job.kernels[2].gone = True
+    found = []
+    for _ in range(2 * kernel.PLACES):
+        job.run()
+        found.append(job.inspect().ok)
+    assert found == [True, True, False, True] * 2
+
+
+def test_what_a_later_place_remembers_is_seen_afterwards(order: Any) -> None:
+    made = order()
+    job = kernel.make(made, HonestBackend(TurnsLazy))
+    job.prepare(made.parameters)
+    assert job.spread()
+    for each in job.kernels:
+        each.lazy = True
+    for _ in range(kernel.PLACES):
+        job.run()
+        assert job.inspect().ok
+    assert "forward is off" in (job.recheck().reason or "")
+
+
+@pytest.mark.parametrize("most", ["SPREAD_BYTES", "SPREAD_NS"])
+def test_what_is_large_or_slow_to_bind_has_one_place(order: Any, monkeypatch: pytest.MonkeyPatch, most: str) -> None:
+    monkeypatch.setattr(kernel, most, 100)
+    made = order()
+    job = kernel.make(made, HonestBackend())
+    job.prepare(made.parameters)
+    assert not job.spread() and len(job.places) == len(job.kernels) == 1
 
 
 class GivesUp(HonestKernel):
@@ -85,7 +121,7 @@ def test_a_result_that_does_not_come_is_wrong(order: Any, which: str) -> None:
     job.prepare(CASE | {"pass": which})
     job.run()
     assert job.inspect().ok
-    job.kernel.gone = True
+    job.kernels[0].gone = True
     job.run()
     finding = job.inspect()
     assert not finding.ok
@@ -140,10 +176,10 @@ def test_what_was_right_is_looked_at_again_once_it_differs(order: Any, spoil: fl
         compared.append(job.inspect())
     assert compared[0].ok
     assert compared[2] is compared[0], "bit for bit the same: not compared again"
-    job.kernel.spoil = spoil
+    job.kernels[0].spoil = spoil
     job.run()
     assert not job.inspect().ok
     assert not job.inspect().ok, "what is wrong is not kept as a proof"
-    job.kernel.spoil = None
+    job.kernels[0].spoil = None
     job.run()
     assert job.inspect().ok
