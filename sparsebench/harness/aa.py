@@ -32,7 +32,7 @@ BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
 ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
 PLANTED = 3  # of ten cells have a third variant, which has it
-AT_ONCE = 20  # experiments
+AT_ONCE = 20  # experiments, of some 30 MiB for each of 46 workers
 SUITE = """
 schema = 1
 [suite]

@@ -14,9 +14,7 @@ from sparsebench.problem import Problem
 from sparsebench.timing import SAMPLE_NS, STREAM_NS, WARM_NS, loops_for
 
 ROUNDS = 12
-DISCARDED = (
-    1  # the first three of a cell are up to 2 % slower than the others, in all variants alike; seen by no median
-)
+DISCARDED = 1  # a cell's first three are up to 2 % slower, all variants alike; a median of 12 sees nothing of it
 SLOW_NS, SLOW_ROUNDS = 100e6, 4
 LONGEST_SAMPLES = 4  # a slow variant beside a fast one takes at most this many times the least sample
 SPOILED = 1.05  # wall over CPU time above which something else had the core

@@ -36,13 +36,22 @@ class Slowed:
 class _SlowedKernel:
     def __init__(self, inner: Any, share: float) -> None:
         self.inner, self.share = inner, share
-        self.set_values = inner.set_values
+        if hasattr(inner, "forward_saving"):  # or backward would pack what the other side need not
+            self.forward_saving = self._forward_saving
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the inner one is: the layout that it wants to be fed, its note."""
+        return getattr(self.inner, name)
 
     def forward(self, x: Any, bias: Any = None) -> Any:
         return self._longer(lambda: self.inner.forward(x, bias))
 
     def backward(self, x: Any, grad_output: Any, needs: tuple[bool, bool] = (True, True), saved: Any = None) -> Any:
-        return self._longer(lambda: self.inner.backward(x, grad_output, needs))
+        given = () if saved is None else (saved,)
+        return self._longer(lambda: self.inner.backward(x, grad_output, needs, *given))
+
+    def _forward_saving(self, x: Any, bias: Any = None) -> Any:
+        return self._longer(lambda: self.inner.forward_saving(x, bias))
 
     def _longer(self, call: Callable[[], T]) -> T:
         began = time.perf_counter_ns()

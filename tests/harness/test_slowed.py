@@ -50,6 +50,29 @@ def test_every_call_takes_so_much_longer(monkeypatch: pytest.MonkeyPatch) -> Non
     assert clock.now == pytest.approx(3 * 1_060_000, abs=20)
 
 
+class Saving(Kernel):
+    memory_format = "channels-last"
+
+    def forward_saving(self, x: Any, bias: Any = None) -> Any:
+        return self.forward(x, bias), "packed"
+
+    def backward(self, x: Any, grad_output: Any, needs: Any = (True, True), saved: Any = None) -> Any:
+        self.clock.now += 1_000_000 if saved == "packed" else 2_000_000
+        return x, grad_output
+
+
+def test_what_forward_saved_reaches_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or backward would pack again, and be slower by more than was asked for."""
+    clock = Clock()
+    monkeypatch.setattr(slowed, "time", clock)
+    kernel = slowed._SlowedKernel(Saving(clock), 0.06)
+    out, saved = kernel.forward_saving("x")
+    assert out == "x" and kernel.backward("x", "g", (True, True), saved) == ("x", "g")
+    assert clock.now == pytest.approx(2 * 1_060_000, abs=20)
+    assert kernel.memory_format == "channels-last", "or it would be fed another layout"
+    assert not hasattr(slowed._SlowedKernel(Kernel(clock), 0.06), "forward_saving")
+
+
 def test_it_is_as_right_as_what_it_slows() -> None:
     oracle = make_oracle(PROBLEM)
     assert verify_kernel(slowed._SlowedKernel(HonestKernel(PROBLEM, oracle.weight), 0.06), oracle).ok

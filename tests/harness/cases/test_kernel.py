@@ -1,6 +1,8 @@
 """A kernel case judges in the precision of its dtype, and looks again at the very memory that was timed."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,22 +84,48 @@ def test_samples_have_places_in_memory_in_turn_each_looked_at(order: Any) -> Non
     assert found == [True, True, False, True] * 2
 
 
-def test_what_a_later_place_remembers_is_seen_afterwards(order: Any) -> None:
+@pytest.mark.parametrize("laps", [2, 4, 13])
+def test_what_the_place_that_was_timed_last_remembers_is_seen_afterwards(order: Any, laps: int) -> None:
     made = order()
     job = kernel.make(made, HonestBackend(TurnsLazy))
     job.prepare(made.parameters)
     assert job.spread()
-    for each in job.kernels:
-        each.lazy = True
-    for _ in range(kernel.PLACES):
+    job.kernels[(laps - 1) % kernel.PLACES].lazy = True
+    for _ in range(laps):
         job.run()
         assert job.inspect().ok
     assert "forward is off" in (job.recheck().reason or "")
+    assert len(job.kernels) == len(job.places) == 1, "what is left for the next pass"
 
 
-@pytest.mark.parametrize("most", ["SPREAD_BYTES", "SPREAD_NS"])
-def test_what_is_large_or_slow_to_bind_has_one_place(order: Any, monkeypatch: pytest.MonkeyPatch, most: str) -> None:
-    monkeypatch.setattr(kernel, most, 100)
+class SlowAtFirst(HonestBackend):
+    """Does something once, as a race between layouts; or every time."""
+
+    def __init__(self, clock: Any, seconds: Sequence[float]) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, iter(seconds)
+
+    def bind(self, problem: Any, weight: Any) -> Any:
+        self.clock.now += int(1e9 * next(self.seconds, 0.001))
+        return super().bind(problem, weight)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tried", "places"), [([0.5], True, kernel.PLACES), ([0.5, 0.5], True, 1), ([1.5], False, 1)]
+)
+def test_what_is_done_once_in_a_process_does_not_count(
+    order: Any, monkeypatch: pytest.MonkeyPatch, seconds: list[float], tried: bool, places: int
+) -> None:
+    clock = SimpleNamespace(now=0, perf_counter_ns=lambda: clock.now)
+    monkeypatch.setattr(kernel, "time", clock)
+    made = order()
+    job = kernel.make(made, SlowAtFirst(clock, seconds))
+    job.prepare(made.parameters)
+    assert (job.spread(), len(job.places), len(job.kernels)) == (tried, places, places)
+
+
+def test_what_is_large_has_one_place(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SPREAD_BYTES", 100)
     made = order()
     job = kernel.make(made, HonestBackend())
     job.prepare(made.parameters)
