@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # others several at a time.
 ALONE = (
     "benchmarks", "ci", "cli/test_ab.py", "cli/test_doctor.py", "cli/test_run.py", "cli/test_tune.py", "harness",
-    "kernels/test_ceilings.py", "nn/test_tuning.py", "plugins/backends/test_fastest.py", "pruning/test_latency.py",
+    "kernels/test_ceilings.py", "nn/test_tuning.py", "pruning/test_latency.py",
     "runs/test_store.py", "test_ceilings.py", "test_import_time.py", "test_probing.py", "test_timing.py",
     "testing/test_pytest_plugin.py", "training/test_step.py",
 )  # fmt: skip
