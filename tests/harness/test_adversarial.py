@@ -50,9 +50,10 @@ def outcome(tiny_suite: str, tmp_path_factory: pytest.TempPathFactory) -> Outcom
     rows: dict[str, list[Sample]] = {}
     for sample in run.samples:
         rows.setdefault(sample.variant, []).append(sample)
-    new = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
-    left = [" ".join(p.info["cmdline"] or []) for p in new]
-    workers = [line for line in left if any(mark in line for mark in MARKS)]
+    new = {p: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]) if p.pid not in before}
+    ours = {p: line for p, line in new.items() if any(mark in line for mark in MARKS)}
+    _, left = psutil.wait_procs(ours, timeout=2)  # what was killed this moment is still being taken away
+    workers = [ours[p] for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     children = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
     servers = [line for line in children if "sparsebench.harness.worker" in line]
     plugins = {Path(p.name).stem: p for p in session.registry.plugins if p.name.endswith(".py")}
