@@ -51,7 +51,7 @@ EPILOG = """\
 Examples:
   sparsebench doctor
   sparsebench doctor --json | jq .load
-  sparsebench doctor --aa 20      are verdicts right here? 200 take half an hour
+  sparsebench doctor --aa 20      are verdicts right here? 200 take most of an hour
 
 Next: sparsebench run suite-smoke
 """
