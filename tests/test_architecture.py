@@ -21,6 +21,7 @@ LEVELS = (
     ("patterns",),
     ("oracle", "tolerance"),
     ("verify",),
+    ("place",),
     ("kernels",),
     ("ceilings",),
     ("nn",),

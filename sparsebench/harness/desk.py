@@ -113,8 +113,7 @@ class Desk:
         start = time.perf_counter_ns()
         each = None if request["once"] else self._each_ns(self.job.run)
         timed, peak = time.perf_counter_ns() - start, resident_peak()
-        spread = getattr(self.job, "spread", None)
-        self.peak = peak if spread is not None and spread() else 0
+        self.peak = peak if self.job.spread() else 0
         return {
             "each_ns": each,
             "checked_ns": self._checked_ns() - before,

@@ -3,7 +3,7 @@ looked at. One process and no baseline beside it: good for watching a kernel whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,15 @@ import torch
 
 from sparsebench.errors import UnsupportedError, UsageError, nearest
 from sparsebench.oracle import Oracle, make_oracle
+from sparsebench.place import NEEDS, Place
 from sparsebench.problem import Problem
 from sparsebench.registry import load_registry
 from sparsebench.testing.conformance import threads_set
 from sparsebench.timing import loops_for, warm, without_gc
 from sparsebench.tolerance import judged_precision
-from sparsebench.verify import Finding, as_fed, recheck, verify_kernel
+from sparsebench.verify import Finding, recheck, verify_kernel
 
 ROUNDS, DISCARDED = 12, 1  # as a block has them
-NEEDS = {"grad_input": (True, False), "grad_weight": (False, True), "backward": (True, True), "both": (True, True)}
 PASSES = ("forward", *NEEDS)
 
 
@@ -46,16 +46,16 @@ def measure_kernel(
     kernel, oracle, precision = _bound(backend, problem, files)
     with threads_set(problem.threads):
         finding = _right(verify_kernel(kernel, oracle, precision), backend, "before it was timed")
-        x, grad_output = (as_fed(kernel, tensor.clone()) for tensor in (oracle.x, oracle.grad_output))
-        run = torch.no_grad()(_pass(kernel, which, x, oracle.bias, grad_output))
-        loops = loops_for(min(warm(run) for _ in range(3)))  # the first repetitions of all are slow
+        place = Place(kernel, oracle, which)
+        loops = loops_for(min(warm(place.run) for _ in range(3)))  # the first repetitions of all are slow
         benchmark.extra_info.update(
             backend=backend, problem=str(problem), max_rel_err=finding.max_rel_err, tolerance=finding.tolerance
         )
         benchmark.extra_info["pass"] = which
         with without_gc():
-            benchmark.pedantic(run, rounds=ROUNDS, iterations=loops, warmup_rounds=DISCARDED)
-        _right(recheck(kernel, oracle, precision, x, grad_output), backend, "after it was timed")
+            benchmark.pedantic(place.run, rounds=ROUNDS, iterations=loops, warmup_rounds=DISCARDED)
+        looked = recheck(kernel, oracle, precision, place.x, place.grad_output, place.bias)
+        _right(looked, backend, "after it was timed")
     return KernelBenchmark(backend, finding.max_rel_err, finding.tolerance, loops)
 
 
@@ -83,20 +83,3 @@ def _right(finding: Finding, backend: str, when: str) -> Finding:
     if not finding.ok:
         pytest.fail(f"{backend} is wrong {when}: {finding.reason}", pytrace=False)
     return finding
-
-
-def _pass(kernel: Any, which: str, x: Any, bias: Any, grad_output: Any) -> Callable[[], object]:
-    """One repetition, as kernel cases of a suite have it."""
-    if which == "forward":
-        return lambda: kernel.forward(x, bias)
-    needs, saving = NEEDS[which], getattr(kernel, "forward_saving", None)
-    if which != "both":
-        return lambda: kernel.backward(x, grad_output, needs)
-    if saving is None:
-        return lambda: (kernel.forward(x, bias), kernel.backward(x, grad_output, needs))
-
-    def both() -> object:
-        output, saved = saving(x, bias)
-        return output, kernel.backward(x, grad_output, needs, saved)
-
-    return both

@@ -168,6 +168,10 @@ class AccuracyJob:
             notes.append(", ".join(f"calibration {key} {value}" for key, value in host.calibration.record.items()))
         self.note = "; ".join(filter(None, notes))
 
+    def spread(self) -> bool:
+        """A training runs once."""
+        return False
+
     def run(self) -> None:
         """From the first weights to the end of the last epoch."""
         self.model = self.first_model()

@@ -55,6 +55,9 @@ class Job(Protocol):
     def run(self) -> object:
         """One repetition: what the clock sees."""
 
+    def spread(self) -> bool:
+        """Have further places in memory for samples to use in turn; whether that took memory beyond the variant's."""
+
     def inspect(self) -> Finding:
         """Whether the last repetition's result is right; called outside the clock."""
 

@@ -12,10 +12,10 @@ import torch
 from sparsebench import verify
 from sparsebench.harness.cases.base import Order, ask
 from sparsebench.harness.cases.counted import Counted
-from sparsebench.harness.cases.place import NEEDS, Place
 from sparsebench.harness.cells import problem_of
 from sparsebench.oracle import Oracle, Reference, load_oracle, make_oracle
 from sparsebench.patterns import make_weight
+from sparsebench.place import NEEDS, Place
 from sparsebench.tolerance import judged_precision
 from sparsebench.verify import Finding
 

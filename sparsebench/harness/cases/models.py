@@ -159,6 +159,10 @@ class ModelJob:
             self.restore()
         return second
 
+    def spread(self) -> bool:
+        """A model's tensors are many: where one of them lies counts for little."""
+        return False
+
     def restore(self) -> None:
         """Put the first weights back."""
         with torch.no_grad():
