@@ -173,6 +173,16 @@ def cores_allowed() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def cores_apart() -> list[int]:
+    """Of `cores_allowed` those of which no two are threads of one physical core, as far as the system says."""
+    apart: list[int] = []
+    for core in cores_allowed():
+        siblings = _cpu_list(read(CPU / f"cpu{core}" / "topology" / "thread_siblings_list"))
+        if not set(siblings) & set(apart):
+            apart.append(core)
+    return apart
+
+
 def cpu_quota() -> float | None:
     """How many cores' worth of time the cgroup grants; None without a limit."""
     limits = []

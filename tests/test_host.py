@@ -27,6 +27,26 @@ def test_the_fingerprint_knows_what_decides_timings() -> None:
     assert set(known["flags"]) <= host.cpu_flags()
 
 
+@pytest.mark.parametrize(
+    ("siblings", "apart"),
+    [
+        ({0: "0", 1: "1", 2: "2", 3: "3"}, [0, 1, 2, 3]),
+        ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, [0, 2]),
+        ({0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, [0, 1]),
+        ({}, [0, 1, 2, 3]),
+    ],
+)
+def test_cores_apart_are_no_two_threads_of_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, siblings: dict[int, str], apart: list[int]
+) -> None:
+    for core, text in siblings.items():
+        (tmp_path / f"cpu{core}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{core}" / "topology" / "thread_siblings_list").write_text(f"{text}\n")
+    monkeypatch.setattr(host, "CPU", tmp_path)
+    monkeypatch.setattr(host, "cores_allowed", lambda: [0, 1, 2, 3])
+    assert host.cores_apart() == apart
+
+
 def test_nothing_names_the_machine_or_its_user() -> None:
     text = json.dumps([host.fingerprint(), host.volatile()])
     node = Path("/proc/sys/kernel/hostname").read_text().strip()

@@ -78,7 +78,7 @@ class Progress:
         axes = [f"{key} {cell.axes[key]:g}" for key in told if key in cell.axes]
         what = " ".join([cell.case.name, *axes])
         self.bar.update(self.task, description=f"block {block + 1}: {what}")
-        if not self.live and (block != self.block or time.monotonic() - self.said > SAY_SECONDS):
+        if not self.live and (block > self.block or time.monotonic() - self.said > SAY_SECONDS):
             self.block = block
             self._say(f"; now {what}")
 

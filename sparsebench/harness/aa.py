@@ -1,9 +1,10 @@
 """How far verdicts can be trusted on this machine: a kernel against itself, and against itself made slower.
 
 Every experiment is an `ab` of its own, in workers of its own: what two processes differ by is common to all cells that
-they compute, so cells of one experiment are not independent, and experiments are. Some run at once, cell by cell in
+they compute, so cells of one experiment are not independent, and experiments are. Some are a group, cell by cell in
 turn, in blocks whose workers are forked from one server: what a server draws by lot is common to both sides of a pair,
-and to start one takes longer than an experiment's share of a block.
+and to start one takes longer than an experiment's share of a block. Two groups run at once, each on a core of its own:
+a neighbour at work, which an `ab` does not have, flatters nobody.
 """
 
 from __future__ import annotations
@@ -18,21 +19,25 @@ from pathlib import Path
 from sparsebench.harness.cells import expand
 from sparsebench.harness.crew import Limits
 from sparsebench.harness.duelling import DuelRunner, most_blocks
+from sparsebench.harness.lanes import Lanes
 from sparsebench.harness.plan import Found, Plan
 from sparsebench.harness.runner import Listener, new_info
 from sparsebench.harness.session import Silent
 from sparsebench.harness.suite import parse_suite
+from sparsebench.host import cores_apart
 from sparsebench.plugin import BackendSpec
 from sparsebench.registry import Registry
 from sparsebench.runs.duel import duels_of
 from sparsebench.runs.stats import binomial_interval
 from sparsebench.runs.store import RunWriter, read_run
+from sparsebench.runs.verdicts import LOOKS
 
 BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
 ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
 PLANTED = 3  # of ten cells have a third variant, which has it
-AT_ONCE = 20  # experiments, of some 30 MiB for each of 46 workers
+GROUP = 10  # experiments, of some 30 MiB for each of 23 workers
+CORES = 2  # at most: what many of them share, caches and memory, is no part of the question
 SUITE = """
 schema = 1
 [suite]
@@ -91,6 +96,12 @@ class Trust:
         """Equal pairs that were called slower or faster."""
         return self.equal["slower"] + self.equal["faster"]
 
+    def add(self, other: Trust) -> None:
+        """Take in what other experiments came to."""
+        self.equal += other.equal
+        self.slowed += other.slowed
+        self.blocks += other.blocks
+
     def facts(self) -> dict[str, object]:
         """One flat object: counts, rates, and their exact 95 % intervals."""
         trials, found = self.trials, self.slowed["slower"]
@@ -146,25 +157,28 @@ def _is_planted(cell: int) -> bool:
 def trials(
     comparisons: int, registry: Registry, limits: Limits | None = None, listener: Listener | None = None
 ) -> Iterator[Trust]:
-    """Experiments until so often a kernel was compared with itself; what is known after some, as they end together."""
-    trust = Trust()
+    """Experiments until so often a kernel was compared with itself; what is known after each group of them."""
+    trust, heard, cores = Trust(), listener or Silent(), cores_apart()[:CORES]
     experiments = [Experiment.of(number, comparisons) for number in range(math.ceil(comparisons / CELLS))]
-    for start in range(0, len(experiments), AT_ONCE):
-        with tempfile.TemporaryDirectory() as folder:
-            plan = _plan(experiments[start : start + AT_ONCE], registry)
-            _measure(plan, registry, Path(folder) / "run", trust, limits, listener or Silent())
-        yield trust
+    size = min(GROUP, math.ceil(len(experiments) / len(cores)))
+    groups = [experiments[start : start + size] for start in range(0, len(experiments), size)]
+    heard.begin(comparisons * LOOKS[0], 0)
+    with Lanes(cores, heard) as lanes:
+        for found in lanes.map(lambda group: _measured(_plan(group, registry), registry, limits, lanes), groups):
+            trust.add(found)
+            yield trust
 
 
-def _measure(
-    plan: Plan, registry: Registry, folder: Path, trust: Trust, limits: Limits | None, listener: Listener
-) -> None:
-    with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
-        DuelRunner(plan, writer, listener, limits).run()
-    run = read_run(folder)
+def _measured(plan: Plan, registry: Registry, limits: Limits | None, listener: Listener) -> Trust:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made) / "run"
+        with RunWriter.create(folder, new_info(plan, registry, {})) as writer:
+            DuelRunner(plan, writer, listener, limits).run()
+        run = read_run(folder)
+    trust = Trust(blocks=1 + max((sample.block for sample in run.samples), default=-1))
     for duel in duels_of(run):
         (trust.equal if duel.b.startswith(AGAIN) else trust.slowed)[duel.verdict] += 1
-    trust.blocks += 1 + max((sample.block for sample in run.samples), default=-1)
+    return trust
 
 
 def _plan(experiments: Sequence[Experiment], registry: Registry) -> Plan:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,7 +50,7 @@ class World:
 
 
 def measured(pretend: Pretend, world: World, comparisons: int) -> list[dict[str, Any]]:
-    """What is known after each experiment."""
+    """What is known after each group of experiments."""
     pretend(world.measure)
     return [dict(trust.facts()) for trust in aa.trials(comparisons, load_registry())]
 
@@ -96,8 +99,31 @@ def test_what_is_found_where_nothing_is_counts_as_an_alarm(pretend: Pretend) -> 
     assert (known["called_faster"], known["power"]) == (2, 0.0)
 
 
-def test_it_says_more_after_each_experiment(pretend: Pretend) -> None:
-    assert [known["comparisons"] for known in measured(pretend, World(), 213)] == [100, 200, 213]
+def test_it_says_more_after_each_group_of_experiments(pretend: Pretend) -> None:
+    assert [known["comparisons"] for known in measured(pretend, World(), 213)] == [50, 100, 150, 200, 213]
+
+
+def test_each_group_has_a_core_of_its_own_and_the_rest_stays_as_it_was(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once: each begins only when both have begun, and neither may run where the other does."""
+    allowed = os.sched_getaffinity(0)
+    monkeypatch.setattr(aa, "cores_apart", lambda: sorted(allowed)[:2])
+    world, together, cores = World(), threading.Barrier(min(2, len(allowed)), timeout=60), set[tuple[int, ...]]()
+
+    def measure(
+        crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1
+    ) -> list[Sample]:
+        if crew.block == 0:
+            together.wait()
+        cores.add(tuple(os.sched_getaffinity(0)))
+        return world.measure(crew, cell, variants, run_id, number)
+
+    pretend(measure)
+    (*_, trust) = aa.trials(20, load_registry())
+    assert trust.comparisons == 20
+    assert cores == {(core,) for core in sorted(allowed)[:2]}
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_no_experiment_has_the_workers_of_another(pretend: Pretend) -> None:
@@ -131,19 +157,44 @@ def test_what_failed_says_nothing_of_alarms(pretend: Pretend, capsys: pytest.Cap
 def test_what_ended_before_it_was_stopped_is_told(
     pretend: Pretend, capsys: pytest.CaptureFixture[str], why: BaseException, code: int
 ) -> None:
-    world = World()
-    first = sum(len(aa.Experiment.of(number, 200).cases()) for number in range(aa.AT_ONCE))
+    world, groups = World(), {1, 2, 3}
 
     def stop(crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1) -> list[Sample]:
-        if len(world.met) >= first and crew.block == 0:
+        if int(cell.case.name.rpartition("-")[2]) // aa.GROUP in groups:
             raise why
         return world.measure(crew, cell, variants, run_id, number)
 
     pretend(stop)
     assert doctor_aa.measure(200, as_json=True) == code
     out, err = capsys.readouterr()
-    assert json.loads(out)["comparisons"] == 100
+    assert json.loads(out)["comparisons"] == 50
     assert f"{str(why) or 'interrupted'}: what follows is of the experiments that ended" in err
-    first = 0
+    groups.add(0)
     with pytest.raises(type(why)):
         doctor_aa.measure(200, as_json=True)
+
+
+def test_who_no_longer_waits_ends_what_still_runs(pretend: Pretend) -> None:
+    """Ctrl-C comes to the thread that waits; the others learn of it at their next cell."""
+    world, cells = World(again=1.03), Counter[int]()
+
+    def measure(
+        crew: Any, cell: Cell, variants: Sequence[str], run_id: str, number: int, times: int = 1
+    ) -> list[Sample]:
+        experiment = int(cell.case.name.rpartition("-")[2])
+        cells[experiment // aa.GROUP] += 1
+        if experiment >= aa.GROUP:
+            time.sleep(0.01)  # slower than the first group, which ends meanwhile
+        return world.measure(crew, cell, variants, run_id, number)
+
+    pretend(measure)
+    known = aa.trials(200, load_registry())
+    assert next(known).attempts == 50
+    known.close()
+    assert cells[0] > 40 * 30, "three percent is hardly ever decided"
+    assert 0 < cells[1] < 40 * 30, "the second group was not left to end"
+    assert cells[3] == 0, "it had not begun"
+    after = cells.copy()
+    time.sleep(0.2)
+    assert cells == after, "nothing goes on"
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
