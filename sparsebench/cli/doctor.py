@@ -51,7 +51,7 @@ EPILOG = """\
 Examples:
   sparsebench doctor
   sparsebench doctor --json | jq .load
-  sparsebench doctor --aa 20      are verdicts right here? 200 take most of an hour
+  sparsebench doctor --aa 20      are verdicts right here? 200 take 20 to 40 minutes
 
 Next: sparsebench run suite-smoke
 """

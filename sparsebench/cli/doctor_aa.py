@@ -22,10 +22,8 @@ def measure(comparisons: int, as_json: bool) -> int:
     try:
         with interruptible(), Progress() as progress:
             for trust in trials(comparisons, load_registry(), listener=progress):
-                spent = time.monotonic() - began
-                left = spent / trust.attempts * (comparisons - trust.attempts)
                 click.echo(f"{trust.attempts} of {comparisons} comparisons, {trust.false_alarms} false alarms; "
-                           f"{spent / 60:.1f} min, about {left / 60:.0f} to go", err=True)  # fmt: skip
+                           f"{(time.monotonic() - began) / 60:.1f} min", err=True)  # fmt: skip
     except (KeyboardInterrupt, SparsebenchError) as error:
         if not trust.attempts:
             raise
