@@ -66,14 +66,22 @@ inline void transpose_patch(float* to, std::ptrdiff_t to_stride, const float* fr
 }
 
 // By patches of 16 x 16, whole cache lines on both sides. Within a patch, lines of the side with the larger stride are finished
-// first: at a stride of some KiB they all fall into one set of the cache and would push each other out.
+// first: at a stride of some KiB they all fall into one set of the cache and would push each other out. From patch to patch
+// that side goes on along its lines, as prefetchers do; the other one, a panel or a chunk, is in L2.
 void transpose(float* to, std::ptrdiff_t to_stride, const float* from, std::ptrdiff_t from_stride, int across, int down) {
   if (across < SIDE || down < SIDE) return transpose_part(to, to_stride, from, from_stride, across, down);
   constexpr int PATCH = 16;
   const bool across_first = to_stride > from_stride;
-  for (int i = 0; i < across; i += PATCH)
+  const auto patch = [&](int i, int j) {
+    transpose_patch(to, to_stride, from, from_stride, across, down, i, j, i + PATCH, j + PATCH, across_first);
+  };
+  if (across_first) {
     for (int j = 0; j < down; j += PATCH)
-      transpose_patch(to, to_stride, from, from_stride, across, down, i, j, i + PATCH, j + PATCH, across_first);
+      for (int i = 0; i < across; i += PATCH) patch(i, j);
+  } else {
+    for (int i = 0; i < across; i += PATCH)
+      for (int j = 0; j < down; j += PATCH) patch(i, j);
+  }
 }
 
 }  // namespace
