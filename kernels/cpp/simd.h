@@ -75,7 +75,7 @@ inline Quad four_sums(Floats<8>::Register a, Floats<8>::Register b, Floats<8>::R
 #endif
 
 #if SPARSEBENCH_LANES >= 16
-// Halves last: shuffles and multiply-adds of 16 lanes share two ports, so the fewer the better.
+// Halves last, for the fewest shuffles: those of 16 lanes have one port, and it is one of the two that multiply-adds have.
 inline Quad four_sums(Vector a, Vector b, Vector c, Vector d) {
   const Vector ab = __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29) +
                     __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);

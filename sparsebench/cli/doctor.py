@@ -51,7 +51,7 @@ EPILOG = """\
 Examples:
   sparsebench doctor
   sparsebench doctor --json | jq .load
-  sparsebench doctor --aa 20      are verdicts right here? 200 take 20 to 40 minutes
+  sparsebench doctor --aa 20      are verdicts right here? 200 took 19 minutes
 
 Next: sparsebench run suite-smoke
 """

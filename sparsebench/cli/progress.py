@@ -79,13 +79,13 @@ class Progress:
         what = " ".join([cell.case.name, *axes])
         self.bar.update(self.task, description=f"block {block + 1}: {what}")
         if not self.live and (block > self.block or time.monotonic() - self.said > SAY_SECONDS):
-            self.block = block
-            self._say(f"; now {what}")
+            self.block = max(self.block, block)
+            self._say(block, f"; now {what}")
 
-    def _say(self, more: str = "") -> None:
+    def _say(self, block: int, more: str = "") -> None:
         self.said = time.monotonic()
         done = f"{self.finished} of {self.total}" if self.total >= self.finished else str(self.finished)
-        click.echo(f"block {self.block + 1}: {done} measurements done{more}", err=True)
+        click.echo(f"block {block + 1}: {done} measurements done{more}", err=True)
 
     def done(self, samples: Sequence[Sample]) -> None:
         """One more."""
@@ -93,5 +93,5 @@ class Progress:
         if self.finished > self.total:  # an `ab` that is not decided at the first look
             self.bar.update(self.task, total=self.finished)
         if not self.live and time.monotonic() - self.said > SAY_SECONDS:
-            self._say()
+            self._say(self.block)
         self.bar.update(self.task, advance=1)

@@ -3,8 +3,9 @@
 Every experiment is an `ab` of its own, in workers of its own: what two processes differ by is common to all cells that
 they compute, so cells of one experiment are not independent, and experiments are. Some are a group, cell by cell in
 turn, in blocks whose workers are forked from one server: what a server draws by lot is common to both sides of a pair,
-and to start one takes longer than an experiment's share of a block. Two groups run at once, each on a core of its own:
-a neighbour at work, which an `ab` does not have, flatters nobody.
+and to start one takes longer than an experiment's share of a block. Two groups run at once, each on a core of its own,
+which its workers share with the parent that waits for them: a neighbour at work, and no core to stand aside on, as an
+`ab` has, flatter nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sparsebench.harness.plan import Found, Plan
 from sparsebench.harness.runner import Listener, new_info
 from sparsebench.harness.session import Silent
 from sparsebench.harness.suite import parse_suite
-from sparsebench.host import cores_apart
+from sparsebench.host import cores_apart, cpu_quota
 from sparsebench.plugin import BackendSpec
 from sparsebench.registry import Registry
 from sparsebench.runs.duel import duels_of
@@ -36,7 +37,7 @@ BACKEND, AGAIN, SLOWER = "cpp", "again", "slower"
 ENDS = ("slower", "faster", "same", "inconclusive")
 PERCENT = 6  # what is planted: twice the margin
 PLANTED = 3  # of ten cells have a third variant, which has it
-GROUP = 10  # experiments, of some 30 MiB for each of 23 workers
+GROUP = 10  # experiments, of some 30 MiB for each of 30 workers
 CORES = 2  # at most: what many of them share, caches and memory, is no part of the question
 SUITE = """
 schema = 1
@@ -96,11 +97,8 @@ class Trust:
         """Equal pairs that were called slower or faster."""
         return self.equal["slower"] + self.equal["faster"]
 
-    def add(self, other: Trust) -> None:
-        """Take in what other experiments came to."""
-        self.equal += other.equal
-        self.slowed += other.slowed
-        self.blocks += other.blocks
+    def __add__(self, other: Trust) -> Trust:
+        return Trust(self.equal + other.equal, self.slowed + other.slowed, self.blocks + other.blocks)
 
     def facts(self) -> dict[str, object]:
         """One flat object: counts, rates, and their exact 95 % intervals."""
@@ -158,14 +156,15 @@ def trials(
     comparisons: int, registry: Registry, limits: Limits | None = None, listener: Listener | None = None
 ) -> Iterator[Trust]:
     """Experiments until so often a kernel was compared with itself; what is known after each group of them."""
-    trust, heard, cores = Trust(), listener or Silent(), cores_apart()[:CORES]
+    trust, heard = Trust(), listener or Silent()
+    cores = cores_apart()[: max(1, min(CORES, int(cpu_quota() or CORES)))]
     experiments = [Experiment.of(number, comparisons) for number in range(math.ceil(comparisons / CELLS))]
     size = min(GROUP, math.ceil(len(experiments) / len(cores)))
     groups = [experiments[start : start + size] for start in range(0, len(experiments), size)]
     heard.begin(comparisons * LOOKS[0], 0)
     with Lanes(cores, heard) as lanes:
-        for found in lanes.map(lambda group: _measured(_plan(group, registry), registry, limits, lanes), groups):
-            trust.add(found)
+        for found in lanes.run(lambda group: _measured(_plan(group, registry), registry, limits, lanes), groups):
+            trust += found
             yield trust
 
 

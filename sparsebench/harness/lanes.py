@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
@@ -38,9 +38,10 @@ class Lanes:
     def _pin(self) -> None:
         os.sched_setaffinity(0, {self.cores.get()})  # of this thread alone, and of what it starts
 
-    def map(self, do: Callable[[Work], Result], work: Iterable[Work]) -> Iterator[Result]:
-        """What `do` makes of each piece of work, in their order; an error ends the lanes and is raised in its turn."""
-        return self.pool.map(do, work)
+    def run(self, do: Callable[[Work], Result], work: Iterable[Work]) -> Iterator[Result]:
+        """What `do` makes of each piece of work, as it comes; raises the first error that it raises."""
+        for future in as_completed([self.pool.submit(do, piece) for piece in work]):
+            yield future.result()
 
     def begin(self, total: int, done: int) -> None:
         """Ignored: it is the extent of one lane."""
